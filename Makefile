@@ -1,0 +1,64 @@
+# make demo      set up .venv, fetch the starter models, answer a spoken question
+# make test      set up .venv with every extra, then lint, type-check and test
+# make check     lint and type-check only
+# make licences  write LICENCES.md      make pins  write constraints/      make clean  remove .venv
+#
+# PYTHON=python3.12 chooses another Python. Everything is safe to run twice and quick the second time.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMPS := $(VENV)/stamps
+PIP    := $(BIN)/python -m pip --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test check models licences pins clean
+
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^$$/q'
+
+demo: $(STAMPS)/talk
+	$(BIN)/edge models fetch
+	$(BIN)/edge demo
+
+test: $(STAMPS)/all models check
+	EDGE_REQUIRE_MODELS=1 $(BIN)/python -m pytest
+
+check: $(STAMPS)/all
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+models: $(STAMPS)/talk
+	$(BIN)/edge models fetch
+
+licences: $(STAMPS)/talk
+	$(BIN)/edge licences --extra talk --output LICENCES.md
+
+pins: $(STAMPS)/all
+	$(BIN)/python scripts/pin.py
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+# --- set-up: each stamp is younger than what it was made from --------------------------------------
+
+$(STAMPS)/venv: scripts/make_venv.sh
+	sh scripts/make_venv.sh "$(PYTHON)" "$(VENV)"
+	@mkdir -p $(STAMPS) && touch $@
+
+# llama-cpp-python exists as source only: compiled once, with the flags this processor is safe with.
+$(STAMPS)/llama: $(STAMPS)/venv scripts/build_llama.py constraints/runtime.txt
+	$(BIN)/python scripts/build_llama.py
+	@touch $@
+
+$(STAMPS)/talk: $(STAMPS)/llama pyproject.toml hatch_build.py
+	$(PIP) install --quiet -c constraints/runtime.txt -e '.[talk]'
+	@touch $@
+
+$(STAMPS)/all: $(STAMPS)/talk constraints/all.txt constraints/oracle.txt
+	$(PIP) install --quiet -c constraints/all.txt -e '.[talk,export,quant,plots,dev]'
+	$(PIP) install --quiet --no-deps -r constraints/oracle.txt
+	@touch $@

@@ -1,0 +1,1 @@
+"""What people run: the `edge` command and, beside it, trays, servers and bundles."""

@@ -1,0 +1,1 @@
+"""Benches: each measures, prints a table and gives one JSON-able object."""

@@ -1,0 +1,18 @@
+"""`edge bench`: measure this machine. One module a bench, imported only when it is asked for."""
+
+from __future__ import annotations
+
+import click
+
+from apps.cli.lazy import Lazy, LazyGroup
+
+BENCHES = {
+    "talk": Lazy("apps.cli.bench_talk:bench_talk", "Questions through the real-time loop."),
+    "soak": Lazy("apps.cli.bench_soak:bench_soak", "A long conversation: memory and latency."),
+    "asr": Lazy("apps.cli.bench_asr:bench_asr", "The recogniser: word errors and speed."),
+}
+
+
+@click.group(cls=LazyGroup, table=BENCHES)
+def bench() -> None:
+    """Measure speed on this machine."""

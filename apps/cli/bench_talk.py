@@ -1,0 +1,133 @@
+"""`edge bench talk`: from the end of speech to the first audible sample, stage by stage."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from apps.cli.options import json_option, overrides
+from edge.errors import UsageError
+
+if TYPE_CHECKING:
+    from apps.bench.talk import Asked
+
+
+@click.command("talk")
+@click.option(
+    "--questions",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder of spoken questions; without it the starter voice asks sixteen.",
+)
+@click.option(
+    "--against",
+    type=click.Choice(["sequential"]),
+    help="Run a second assistant in turn: a plain loop with a fixed silence.",
+)
+@click.option("--first", type=int, metavar="N", help="Only the first N questions.")
+@click.option(
+    "--picture",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Draw one conversation (.png or .svg).",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="FILE", help="Also write the JSON here."
+)
+@json_option
+def bench_talk(
+    questions: Path | None,
+    against: str | None,
+    first: int | None,
+    picture: Path | None,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Ask spoken questions in real time and measure how long each answer takes to begin."""
+    from apps.bench.machine import machine
+    from apps.bench.picture import draw
+    from apps.bench.talk import run_bench, sequential
+    from apps.session import open_session
+    from edge.atomic import write_text
+    from edge.config import load_config
+
+    config = load_config(overrides({})).config
+    began = time.monotonic()
+    sessions = {"edge": open_session(config)}
+    cold_start_s = round(time.monotonic() - began, 2)
+    if against:
+        sessions[against] = open_session(sequential(config))
+    with _items(questions, first) as items:
+        report, kept = run_bench(sessions, items, told=None if as_json else _tell)
+    for session in sessions.values():
+        session.close()
+    result = {"bench": "talk", "machine": machine(), "cold_start_s": cold_start_s, **report}
+    if picture:
+        draw(kept["edge"], picture, title="One conversation")
+    if out:
+        write_text(out, json.dumps(result, indent=1))
+    if as_json:
+        click.echo(json.dumps(result))
+    else:
+        _table(report, cold_start_s)
+
+
+@contextmanager
+def _items(folder: Path | None, first: int | None) -> Iterator[list[Asked]]:
+    """The questions to ask: a folder's files, or the built-in ones, spoken for the occasion."""
+    from apps.bench.questions import write_questions
+    from apps.bench.talk import Asked, asked
+    from edge.lock import read_lock
+    from edge.store import ModelStore
+    from runtime.models.tts import Voice
+
+    if folder is not None:
+        paths = sorted(p for p in folder.glob("*") if p.suffix.lower() in (".wav", ".flac"))
+        if not paths:
+            raise UsageError(f"{folder} holds no .wav or .flac file")
+        yield [Asked(p.stem, p, None) for p in paths][:first]
+        return
+    with tempfile.TemporaryDirectory() as spoken:
+        voice = Voice(ModelStore(read_lock()).files("hibari-heart"))
+        yield [asked(*item) for item in write_questions(voice, Path(spoken))][:first]
+
+
+def _tell(name: str, row: dict[str, Any]) -> None:
+    total = f"{row['latency_ms']['total']:6.0f} ms" if "latency_ms" in row else "no answer"
+    marks = " CUT OFF" if row["cut_off"] else ""
+    click.echo(f"{name:<11}{row['question']:<10}{total}{marks}  {row['user']}  ->  {row['reply']}")
+
+
+def _table(report: dict[str, Any], cold_start_s: float) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from apps.bench.talk import STAGES
+
+    table = Table(title="End of speech to first audible sample, ms: p50 / p95")
+    table.add_column("")
+    for stage in STAGES:
+        table.add_column(stage, justify="right")
+    for name, part in report.items():
+        quantiles = (part["latency_ms"][stage] for stage in STAGES)
+        table.add_row(name, *(f"{q['p50']:.0f} / {q['p95']:.0f}" for q in quantiles))
+    console = Console()
+    console.print(table)
+    for name, part in report.items():
+        step = part["frames"]["step_ms"]
+        console.print(
+            f"{name}: {part['answered']} of {part['questions']} answered, {part['right']} right, "
+            f"{part['cut_off']} cut off, {part['half_answered']} half answered; "
+            f"step p99 {step['p99']:.1f} ms, {part['frames']['missed']} of "
+            f"{part['frames']['count']} frames missed; {part['cpu_s']:.0f} s of processor, "
+            f"{part['peak_rss_mb']:.0f} MiB at most",
+            highlight=False,
+        )
+    console.print(f"cold start {cold_start_s:.1f} s", highlight=False)

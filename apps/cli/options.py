@@ -1,0 +1,29 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import click
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="One JSON object on standard output."
+)
+
+# A command's option -> the configuration key that it overrides.
+_KEYS = {
+    "engine": "talk.engine",
+    "model": "talk.model",
+    "voice": "talk.voice",
+    "prompt": "talk.prompt",
+    "seed": "talk.seed",
+    "microphone": "audio.input",
+    "speaker": "audio.output",
+    "history": "history.enabled",
+    "cores": "cpu.cores",
+}
+
+
+def overrides(flags: Mapping[str, object]) -> dict[str, object]:
+    """The configuration keys that were given as options; what was not given is left out."""
+    return {_KEYS[name]: value for name, value in flags.items() if value is not None}

@@ -1,0 +1,197 @@
+"""`edge talk` and `edge demo`: hold a conversation, live or from files."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from apps.cli.options import json_option, overrides
+from edge.errors import UsageError
+
+if TYPE_CHECKING:
+    from apps.session import TurnLog
+    from edge.frame import Event
+
+_QUESTION = Path(__file__).resolve().parents[1] / "assets" / "question.flac"
+
+
+@click.command()
+@click.option("--engine", help="Which engine answers.", metavar="NAME")
+@click.option("--model", help="Model for the engine: an artifact folder or a name.", metavar="DIR")
+@click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Sound file instead of the microphone; several are turns of one conversation.",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="WAV",
+    help="Record the conversation from input time 0 on.",
+)
+@click.option("--stereo", is_flag=True, help="Record the user left and the assistant right.")
+@click.option(
+    "--clock",
+    type=click.Choice(["real", "fast"]),
+    default="real",
+    show_default=True,
+    help="fast skips the waiting in files; latencies stay the real ones.",
+)
+@click.option("--microphone", metavar="NAME", help="Input device, by name.")
+@click.option("--speaker", metavar="NAME", help="Output device, by name.")
+@click.option("--prompt", help="Who the assistant is.", metavar="TEXT")
+@click.option("--seed", type=int, help="Equal seeds and sounds give equal replies.")
+@click.option("--history/--no-history", default=None, help="Keep the transcript.")
+@click.option(
+    "--trace",
+    "trace_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write a Chrome trace of every stage.",
+)
+@click.option("--explain", is_flag=True, help="Say why each turn ended or was held.")
+@json_option
+def talk(
+    inputs: tuple[Path, ...],
+    output: Path | None,
+    stereo: bool,
+    clock: str,
+    trace_file: Path | None,
+    explain: bool,
+    as_json: bool,
+    **flags: Any,
+) -> None:
+    """Talk with the assistant: live, or from files with --input and --output."""
+    if clock == "fast" and not inputs:
+        raise UsageError("--clock fast needs --input FILE: a sound card runs in real time")
+    if stereo and output is None:
+        raise UsageError("--stereo needs --output WAV to write to")
+    report, log = _converse(flags, inputs, output, stereo, clock, trace_file, quiet=as_json)
+    if explain:
+        for line in log.explained:
+            click.echo(line, err=as_json)
+    if as_json:
+        click.echo(json.dumps(report))
+    else:
+        _panel(report)
+
+
+@click.command()
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("demo"),
+    show_default=True,
+    help="Folder for the recording.",
+)
+@json_option
+def demo(out: Path, as_json: bool) -> None:
+    """Let a bundled spoken question go through the whole assistant."""
+    out.mkdir(parents=True, exist_ok=True)
+    reply = out / "reply.wav"
+    report, _ = _converse({}, (_QUESTION,), reply, False, "real", None, quiet=as_json)
+    if not report["turns"]:
+        raise UsageError("the assistant did not answer; run `edge doctor`")
+    if as_json:
+        click.echo(json.dumps({**report, "output": str(reply)}))
+        return
+    _panel(report)
+    click.echo(f"\nThe reply is in {reply}. To talk to it yourself: .venv/bin/edge talk")
+    click.echo("If that hears or says nothing: .venv/bin/edge doctor and .venv/bin/edge devices")
+
+
+def _converse(
+    flags: dict[str, Any],
+    inputs: tuple[Path, ...],
+    output: Path | None,
+    stereo: bool,
+    clock: str,
+    trace_file: Path | None,
+    *,
+    quiet: bool,
+) -> tuple[dict[str, Any], TurnLog]:
+    """Open a session, hold one conversation, close it; returns the report and the turns."""
+    from apps.session import TurnLog, check_files, open_port, open_session, summary
+    from edge.config import load_config
+    from runtime.trace import Trace
+
+    check_files(inputs, output)
+    began = time.monotonic()
+    config = load_config(overrides(flags)).config
+    session = open_session(config, "fast" if clock == "fast" else "real")
+    try:
+        ready_s = time.monotonic() - began
+        log = TurnLog(told=lambda event: None if quiet else _tell(event))
+        if not quiet:
+            how = "listening" if not inputs else "playing " + ", ".join(p.name for p in inputs)
+            click.secho(f"ready in {ready_s:.1f} s, {how}", dim=True)
+        port = open_port(session, inputs, output, stereo=stereo)
+        with Trace(trace_file) as trace, _until_interrupted(not inputs) as stop:
+            loop = session.talk(port, trace=trace, log=log, stop=stop)
+        return summary(loop, log, ready_s), log
+    finally:
+        session.close()
+
+
+@contextmanager
+def _until_interrupted(live: bool) -> Iterator[Callable[[], bool]]:
+    """Ctrl-C is the ordinary end of a live conversation, and an error in one from files."""
+    over = threading.Event()
+    if not live:
+        yield over.is_set
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: over.set())
+    try:
+        yield over.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _tell(event: Event) -> None:
+    """What a person wants to see while it happens."""
+    if event.kind == "reply_started":
+        latency = event.facts["latency_ms"]
+        total = latency["total"] if isinstance(latency, dict) else 0
+        click.secho(f"you   {event.facts['user']}", fg="cyan")
+        click.secho(f"      answered after {total:.0f} ms", dim=True)
+    elif event.kind == "reply_ended":
+        cut = " [interrupted]" if event.facts["interrupted"] else ""
+        click.secho(f"edge  {event.facts['reply']}{cut}", fg="green")
+    elif event.kind == "nothing_said" and event.facts["user"]:
+        click.secho(f"you   {event.facts['user']}", fg="cyan")
+    sys.stdout.flush()
+
+
+def _panel(report: dict[str, Any]) -> None:
+    """The latency table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    stages = ("end_of_turn", "asr", "llm_first", "tts_first", "output", "total")
+    table = Table(title="From the end of speech to the first audible sample, ms")
+    table.add_column("turn")
+    for stage in stages:
+        table.add_column(stage, justify="right")
+    for number, turn in enumerate(report["turns"], 1):
+        table.add_row(str(number), *(f"{turn['latency_ms'][s]:.0f}" for s in stages))
+    if report["turns"]:
+        console.print(table)
+    step, frames = report["frames"]["step_ms"], report["frames"]
+    console.print(
+        f"{frames['count']} frames, {frames['missed']} missed; step p50 {step['p50']:.1f}, "
+        f"p99 {step['p99']:.1f}, max {step['max']:.1f} ms; peak memory {report['rss_mb']:.0f} MiB",
+        highlight=False,
+    )

@@ -1,0 +1,173 @@
+"""One conversation as an application runs it: engine, port, clock and the record of its turns."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from edge.config import Config
+from edge.errors import UsageError
+from edge.frame import Event, Frame, Reply
+from edge.history import History
+from edge.lock import read_lock
+from edge.store import ModelStore
+from edge.wav import open_audio
+from edge.wav_writer import WavWriter
+from runtime.clock import Clock, FastClock, SystemClock
+from runtime.engines.assemble import open_cascade
+from runtime.engines.cascade import CascadeEngine
+from runtime.engines.engine import Context
+from runtime.engines.persona import default_context
+from runtime.loop import LoopReport, Observer, run
+from runtime.sound.card.connect import Wish
+from runtime.sound.device import DevicePort, DeviceSettings
+from runtime.sound.files import FilePort
+from runtime.sound.port import AudioPort
+from runtime.sound.recording import RecordingPort
+from runtime.trace import Trace
+
+ClockName = Literal["real", "fast"]
+
+
+@dataclass(slots=True)
+class TurnLog:
+    """Collects an engine's events into turns.
+
+    told: sees each event as it happens. keep: gets each turn once it is over.
+    """
+
+    told: Callable[[Event], None] = lambda _event: None
+    keep: Callable[[dict[str, Any]], object] = lambda _turn: None
+    turns: list[dict[str, Any]] = field(default_factory=list)
+    explained: list[str] = field(default_factory=list)
+
+    def observe(self, _frame: Frame, reply: Reply) -> None:
+        """Take one frame's events; an Observer for the loop."""
+        for event in reply.events:
+            if event.kind == "reply_started":
+                self.turns.append({**event.facts, "reply": "", "interrupted": False})
+            elif event.kind == "reply_ended" and self.turns:
+                self.turns[-1].update(event.facts)
+                self.keep(self.turns[-1])
+            if "why" in event.facts:
+                at_s, why = event.facts.get("at_s"), event.facts["why"]
+                self.explained.append(f"{at_s:>9} s  {event.kind:<18} {why}")
+            self.told(event)
+
+
+@dataclass(slots=True)
+class Session:
+    """A loaded engine on its clock; several conversations may be run on it, one after the other."""
+
+    config: Config
+    engine: CascadeEngine
+    clock: Clock
+    failures: list[Exception]
+
+    def talk(
+        self,
+        port: AudioPort,
+        *,
+        trace: Trace,
+        log: TurnLog,
+        stop: Callable[[], bool] = lambda: False,
+        also: Observer | None = None,
+    ) -> LoopReport:
+        """Hold one conversation, until its port ends it or stop(); also sees every frame.
+
+        Raises the first error a worker met, once the conversation is closed.
+        """
+        talk = self.config.talk
+        history = History.open(self.config)
+        log.keep = lambda turn: history.append(
+            user=turn["user"], reply=turn["reply"], engine=talk.engine
+        )
+        report = run(
+            self.engine,
+            port,
+            self.clock,
+            seed=talk.seed,
+            context=opening_context(self.config),
+            trace=trace,
+            observe=_both(log.observe, also),
+            stop=lambda: stop() or bool(self.failures),
+        )
+        if self.failures:
+            raise self.failures[0]
+        return report
+
+    def close(self) -> None:
+        """End the workers."""
+        self.engine.close()
+
+
+def open_session(config: Config, clock: ClockName = "real") -> Session:
+    """Load what the configuration asks for and warm it up."""
+    if config.talk.engine != "cascade":
+        raise UsageError(f"engine {config.talk.engine!r} is not known here; use cascade")
+    failures: list[Exception] = []
+    engines: list[CascadeEngine] = []
+    timer: Clock = (
+        SystemClock() if clock == "real" else FastClock(lambda: not engines[0].crew_idle())
+    )
+    store = ModelStore(read_lock())
+    engine = open_cascade(config, store, now_ns=timer.now_ns, on_error=failures.append)
+    engines.append(engine)
+    engine.warm_up()
+    # A conversation that is never held: its opening is evaluated now, not when somebody speaks.
+    engine.finish(engine.start(seed=0, context=opening_context(config)))
+    return Session(config, engine, timer, failures)
+
+
+def _both(first: Observer, second: Observer | None) -> Observer:
+    if second is None:
+        return first
+
+    def observe(frame: Frame, reply: Reply) -> None:
+        first(frame, reply)
+        second(frame, reply)
+
+    return observe
+
+
+def opening_context(config: Config) -> Context:
+    """What every conversation under this configuration starts from."""
+    return default_context(config.talk.prompt, config.talk.voice)
+
+
+def check_files(inputs: Sequence[Path], output: Path | None) -> None:
+    """Refuse what cannot be played or written before any model is loaded. Raises AudioFileError."""
+    for path in inputs:
+        with open_audio(path):
+            pass
+    if output is not None:
+        WavWriter(output).abort()
+
+
+def open_port(
+    session: Session, inputs: Sequence[Path], output: Path | None, *, stereo: bool
+) -> AudioPort:
+    """Files if there are any, else the sound card; recorded if an output is named."""
+    audio, loop = session.config.audio, session.config.loop
+    port: AudioPort
+    if inputs:
+        port = FilePort(inputs, session.clock)
+    else:
+        wish = Wish(audio.input or None, audio.output or None)
+        settings = DeviceSettings(wish, max_behind_frames=loop.max_behind_frames)
+        port = DevicePort(settings, session.clock)
+    return port if output is None else RecordingPort(port, output, stereo=stereo)
+
+
+def summary(report: LoopReport, log: TurnLog, ready_s: float) -> dict[str, Any]:
+    """The JSON object of `edge talk --json`."""
+    return {
+        "turns": log.turns,
+        **report.timings,
+        "port": dataclasses.asdict(report.counters),
+        "rss_mb": round(report.peak_rss_mb, 1),
+        "ready_s": round(ready_s, 2),
+    }

@@ -1,0 +1,138 @@
+"""The settings, their defaults and limits: a frozen dataclass a TOML table, a field a key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+# What every library with random numbers takes.
+_MAX_SEED = 2**32 - 1
+
+
+def _one_of(default: str, *choices: str) -> Any:
+    return field(default=default, metadata={"choices": choices})
+
+
+def _within(default: float, low: float, high: float) -> Any:
+    return field(default=default, metadata={"low": low, "high": high})
+
+
+def _named(default: str) -> Any:
+    return field(default=default, metadata={"filled": True})
+
+
+@dataclass(frozen=True, slots=True)
+class TalkConfig:
+    """[talk]: who answers, and how."""
+
+    engine: str = _one_of("cascade", "cascade", "duplex")
+    """"cascade": models that listen, think and speak in turn; "duplex": one model that does all."""
+    model: str = ""
+    """Artifact folder or models.lock name of the duplex model; not used by the cascade."""
+    voice: str = ""
+    """Name of the voice, of those the model offers; "" is the model's own."""
+    prompt: str = "You are a helpful voice assistant. Answer in one or two short sentences."
+    """What the assistant is told about itself before the conversation."""
+    language: str = _named("en")
+    """Language of the conversation, ISO 639-1."""
+    seed: int = _within(0, 0, _MAX_SEED)
+    """Start of the random numbers: the same seed, models and input give the same reply."""
+
+
+@dataclass(frozen=True, slots=True)
+class AudioConfig:
+    """[audio]: sound devices and what is done to the microphone's sound."""
+
+    input: str = ""
+    """Microphone, by name or a part of it; "" is the system's default."""
+    output: str = ""
+    """Loudspeaker, by name or a part of it; "" is the system's default."""
+    echo_cancel: bool = True
+    """Take the assistant's own voice out of the microphone; not needed with headphones."""
+    noise_suppress: bool = True
+    """Lower steady noise in the microphone."""
+    auto_gain: bool = True
+    """Bring the speaker's voice to an even level."""
+    duck_db: float = _within(-12.0, -60.0, 0.0)
+    """Level of the assistant's voice, in dB, while somebody may be about to interrupt it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelsConfig:
+    """[models]: the cascade's models, by their names in models.lock."""
+
+    vad: str = _named("silero-vad-6.2")
+    """Tells speech from other sound."""
+    turn: str = _named("smart-turn-3.2")
+    """Tells a finished utterance from a pause in one."""
+    asr: str = _named("whisper-tiny.en")
+    """Writes down what was said."""
+    llm: str = _named("smollm2-135m-instruct")
+    """Finds the answer."""
+    tts: str = _named("hibari-heart")
+    """Speaks it."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnsConfig:
+    """[turns]: when the user has finished, and when the assistant falls silent."""
+
+    policy: str = _one_of("adaptive", "adaptive", "fixed", "push-to-talk")
+    """"adaptive": silence, words and the end-of-turn model decide; "fixed": silence alone does;
+    "push-to-talk": a key does."""
+    end_silence_ms: int = _within(832, 96, 10_000)
+    """Silence that ends a turn under "fixed", and under "adaptive" where the signs say nothing."""
+    max_pause_ms: int = _within(1_312, 96, 10_000)
+    """Silence that ends a turn under "adaptive" even if it seems unfinished; never the shorter."""
+    barge_in: bool = True
+    """Whether speaking over the assistant makes it stop and listen."""
+    stop_words: tuple[str, ...] = ("stop",)
+    """Words that silence the assistant and call for no answer."""
+    backchannel_ms: int = _within(400, 0, 5_000)
+    """Speech over the assistant that is no longer than this ("mhm") does not interrupt it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContextConfig:
+    """[context]: what the language model remembers."""
+
+    budget_tokens: int = _within(1_024, 128, 1_000_000)
+    """Prompt and conversation together at most; the oldest turns are forgotten first."""
+
+
+@dataclass(frozen=True, slots=True)
+class CpuConfig:
+    """[cpu]: how much of the processor may be used."""
+
+    cores: int = _within(0, 0, 1_024)
+    """Cores for all models together; 0 is all that this process may use."""
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryConfig:
+    """[history]: whether conversations are kept."""
+
+    enabled: bool = False
+    """Keep what was said, as text, on this machine; without it nothing is written down."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoopConfig:
+    """[loop]: the 80 ms loop."""
+
+    max_behind_frames: int = _within(2, 1, 125)
+    """Frames of 80 ms that the loop may be late before it drops microphone input to catch up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All settings, checked; edge.config.load_config makes one."""
+
+    talk: TalkConfig = field(default_factory=TalkConfig)
+    audio: AudioConfig = field(default_factory=AudioConfig)
+    models: ModelsConfig = field(default_factory=ModelsConfig)
+    turns: TurnsConfig = field(default_factory=TurnsConfig)
+    context: ContextConfig = field(default_factory=ContextConfig)
+    cpu: CpuConfig = field(default_factory=CpuConfig)
+    history: HistoryConfig = field(default_factory=HistoryConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)

@@ -1,0 +1,1 @@
+"""Makes artifacts smaller and tells what that did to the sound."""

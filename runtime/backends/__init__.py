@@ -1,0 +1,1 @@
+"""The only places that know the libraries which compute: onnxruntime, llama.cpp, CTranslate2."""

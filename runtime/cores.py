@@ -1,0 +1,85 @@
+"""One owner hands out processor cores, so that the models never oversubscribe them.
+
+llama.cpp and its like become ten times slower when more threads compute than there are cores, so
+every heavy call first takes a core here. Whoever is more urgent gets the next free one.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from pathlib import Path
+
+# Workers give way to the frame loop when both want the same core (Linux counts nice per thread).
+_WORKER_NICE = 5
+
+
+class Urgency(IntEnum):
+    """Who goes first; lower is sooner."""
+
+    VOICE = 0  # the next clause must be there before the last one has been played
+    TURN = 1  # decides whether the user has finished
+    RECOGNISER = 2
+    LANGUAGE = 3
+    AHEAD = 4  # work that is thrown away if the user goes on
+
+
+def available_cores() -> int:
+    """Cores this process may run on (affinity and container limits included), at least 1."""
+    if sys.platform == "linux":
+        n_cores = min(len(os.sched_getaffinity(0)), _cgroup_cores())
+    else:
+        n_cores = os.cpu_count() or 1
+    return max(1, n_cores)
+
+
+def _cgroup_cores() -> int:
+    """Whole cores that a container's quota leaves, or a large number without a quota."""
+    try:
+        with Path("/sys/fs/cgroup/cpu.max").open(encoding="ascii") as handle:
+            quota, period = handle.read().split()[:2]
+    except (OSError, ValueError):
+        return 1 << 16
+    return 1 << 16 if quota == "max" else max(1, int(quota) // int(period))
+
+
+def lower_thread_priority() -> None:
+    """Let the calling thread give way to the loop; does nothing where threads have no own nice."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _WORKER_NICE)
+
+
+class CoreBudget:
+    """A fixed number of cores, given to the most urgent of those who wait, oldest first."""
+
+    def __init__(self, n_cores: int) -> None:
+        if n_cores < 1:
+            raise ValueError(f"a budget needs at least one core, got {n_cores}")
+        self.n_cores = n_cores
+        self._free = n_cores
+        self._waiting: list[tuple[int, int]] = []
+        self._tickets = itertools.count()
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def core(self, urgency: Urgency) -> Iterator[None]:
+        """Hold one core while the block runs; waits until one is free and nobody is more urgent."""
+        ticket = (int(urgency), next(self._tickets))
+        with self._changed:
+            heapq.heappush(self._waiting, ticket)
+            self._changed.wait_for(lambda: self._free > 0 and self._waiting[0] == ticket)
+            heapq.heappop(self._waiting)
+            self._free -= 1
+            self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += 1
+                self._changed.notify_all()

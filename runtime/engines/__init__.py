@@ -1,0 +1,1 @@
+"""Engines: every architecture behind one contract, 80 ms in and 80 ms out."""

@@ -1,0 +1,83 @@
+"""Puts a cascade together from verified model files: which model fills which role."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from edge.config import Config
+from edge.store import ModelStore
+from runtime.cores import CoreBudget, available_cores
+from runtime.engines.cascade import CascadeConfig, CascadeEngine
+from runtime.engines.draft import Crew, DraftMaker
+from runtime.engines.roles import Roles
+from runtime.engines.speakable import load_speller, speakable
+from runtime.engines.turns import TurnPolicy
+from runtime.engines.workers import ThreadWorker
+from runtime.models.asr import Recogniser
+from runtime.models.llm import ChatModel
+from runtime.models.tts import Voice
+from runtime.models.turn import EndOfTurn
+from runtime.models.vad import Vad
+
+_CTX_MARGIN_TOKENS = 256  # room for the question and the reply beyond the conversation's budget
+
+
+def open_cascade(
+    config: Config,
+    store: ModelStore,
+    *,
+    now_ns: Callable[[], int],
+    on_error: Callable[[Exception], None],
+) -> CascadeEngine:
+    """Verify and load every role's model and start the workers.
+
+    The models load side by side, because each spends much of its time outside Python. Raises
+    ModelMissingError, ModelDamagedError or MissingPackageError, the first that is met.
+    """
+    names = config.models
+    with ThreadPoolExecutor(max_workers=5) as pool:
+        activity = pool.submit(lambda: Vad(store.files(names.vad)))
+        recogniser = pool.submit(lambda: Recogniser(store.files(names.asr)))
+        end_of_turn = pool.submit(lambda: EndOfTurn(store.files(names.turn)))
+        chat = pool.submit(lambda: _chat(config, store))
+        voice = pool.submit(lambda: Voice(store.files(names.tts)))
+        speller = load_speller()
+        roles = Roles(
+            activity.result().start,
+            recogniser.result(),
+            end_of_turn.result(),
+            chat.result(),
+            voice.result(),
+            lambda text: speakable(speller, text),
+        )
+    crew = Crew(
+        ThreadWorker("ear", on_error=on_error),
+        ThreadWorker("judge", on_error=on_error),
+        ThreadWorker("mind", on_error=on_error),
+        ThreadWorker("mouth", on_error=on_error, room=128),
+    )
+    cores = CoreBudget(config.cpu.cores or available_cores())
+    return CascadeEngine(DraftMaker(roles, crew, cores, now_ns), cascade_config(config))
+
+
+def cascade_config(config: Config) -> CascadeConfig:
+    """The engine's own configuration out of the user's."""
+    policy = TurnPolicy(
+        adaptive=config.turns.policy == "adaptive",
+        push_to_talk=config.turns.policy == "push-to-talk",
+        patient_ms=config.turns.end_silence_ms,
+        open_ms=config.turns.max_pause_ms,
+        barge_in=config.turns.barge_in,
+        backchannel_ms=config.turns.backchannel_ms,
+    )
+    return CascadeConfig(
+        policy,
+        budget_tokens=config.context.budget_tokens,
+        stop_words=tuple(config.turns.stop_words),
+    )
+
+
+def _chat(config: Config, store: ModelStore) -> ChatModel:
+    (gguf,) = (p for name, p in store.files(config.models.llm).items() if name.endswith(".gguf"))
+    return ChatModel(gguf, n_ctx=config.context.budget_tokens + _CTX_MARGIN_TOKENS)

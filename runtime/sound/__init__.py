@@ -1,0 +1,1 @@
+"""Sound in and out: the ports that hand frames to the loop and take its replies."""

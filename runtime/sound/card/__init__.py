@@ -1,0 +1,1 @@
+"""What a sound card needs under DevicePort: the library, one open link, its frames, its loss."""

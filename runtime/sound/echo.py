@@ -1,0 +1,201 @@
+"""The echo canceller: takes the assistant's own voice out of the microphone, frame by frame.
+
+    microphone ---> linear filter ---> WebRTC AEC3 and noise suppression ---> gate ---> engine
+    played -> held until its echo is due --^------------^
+
+The speaker's frames are held back by the delay, found from the device's time stamps at first and by
+correlation as soon as something has been played (cancel/align.py); a linear filter subtracts most
+of the echo without touching the talker (cancel/linear.py); WebRTC's canceller removes the rest;
+the gate closes over residues (cancel/gate.py). While nothing has been played for a second the
+microphone passes through untouched, to the bit; else it comes out 15.3 ms later.
+
+Only here is pywebrtc_audio known.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, Protocol
+
+import numpy as np
+
+from edge.errors import MissingPackageError
+from edge.frame import FRAME_SAMPLES, SAMPLE_RATE_HZ, Pcm, check_frame
+from runtime.sound.cancel.align import DelayFinder
+from runtime.sound.cancel.gate import ResidueGate
+from runtime.sound.cancel.linear import LinearFilter
+from runtime.sound.cancel.meter import ErleMeter, meter_step
+
+_PER_MS = SAMPLE_RATE_HZ // 1_000
+# WebRTC's delay at 24 kHz in samples, with noise suppression and without (measured).
+_LAG_SUPPRESSING, _LAG_PLAIN = 367, 223
+_NS_LEVEL = 1  # 12 dB
+# The far end is given this much before its echo is due: room for error, and for a drifting clock.
+_LEAD_MS = 15.0
+_LEAST_LEAD_MS, _MOST_LEAD_MS = 5.0, 45.0
+_LONGEST_MS = 1_000
+_LINE_SAMPLES = 2 * _LONGEST_MS * _PER_MS
+_FAR_FLOOR = 1e-4  # -80 dBFS
+# Nothing heard of it for so long after it was played: the echo has died away.
+_TAIL_SAMPLES = 1_000 * _PER_MS
+_FADE_SAMPLES = 10 * _PER_MS
+# An echo would have shown itself to the correlation within 6 s of speech: there is none.
+_SEARCH_FRAMES = 75
+
+
+class _Processor(Protocol):
+    stream_delay_ms: int
+
+    def process(self, near: Pcm, far: Pcm) -> Pcm: ...
+
+
+class EchoCanceller:
+    """One conversation's canceller, 24 kHz mono.
+
+    Its state is inside: in this object's arrays and in the WebRTC library. It cannot be copied or
+    passed on; a new conversation has a new one. Not for two threads.
+    """
+
+    def __init__(self, *, noise_suppress: bool = True, delay_ms: float | None = None) -> None:
+        """noise_suppress: 12 dB of noise suppression while the assistant is heard.
+
+        delay_ms: as for set_delay_ms. Raises MissingPackageError.
+        """
+        self._webrtc = _open_webrtc(noise_suppress=noise_suppress)
+        self._lag = _LAG_SUPPRESSING if noise_suppress else _LAG_PLAIN
+        self._finder = DelayFinder()
+        self._linear = LinearFilter()
+        self._gate = ResidueGate(lag=self._lag)
+        self._meter = ErleMeter()
+        self._line = np.zeros(_LINE_SAMPLES, np.float32)  # what was played, newest last
+        self._n_silent = _LINE_SAMPLES  # samples since something was played
+        self._hold_samples: int | None = None
+        self._passing = True
+        self.set_delay_ms(delay_ms)
+
+    def set_delay_ms(self, delay_ms: float | None) -> None:
+        """Say what the device's time stamps tell, from process() to the microphone, 0 to 1000.
+
+        It starts the search; once the correlation has found the true delay it is not needed, so
+        small changes do nothing. Too small is harmless, None is "not known".
+        """
+        if delay_ms is not None and self._finder.found_ms is None:
+            self._align(delay_ms)
+
+    @property
+    def delay_ms(self) -> float | None:
+        """The delay worked with: found by correlation, else told, else None."""
+        if self._finder.found_ms is not None:
+            return self._finder.found_ms
+        return None if self._hold_samples is None else self._hold_samples / _PER_MS + _LEAD_MS
+
+    @property
+    def erle_db(self) -> float | None:
+        """How many decibels of echo are taken away lately; None until the assistant has spoken."""
+        return self._meter.erle_db
+
+    @property
+    def converged(self) -> bool:
+        """Whether a voice over the assistant's can be trusted to be the user's.
+
+        True once the echo is 12 dB down over the last 2 s of the assistant's speech, or once 6 s
+        of it came back with no echo at all (headphones).
+        """
+        if self._finder.found_ms is None and self._meter.n_far >= _SEARCH_FRAMES:
+            return True
+        return not self._meter.is_low
+
+    @property
+    def passing(self) -> bool:
+        """Nothing was played for a second: the last frame went through untouched."""
+        return self._passing
+
+    def process(self, near: Pcm, far: Pcm) -> Pcm:
+        """One frame of microphone without the assistant's voice.
+
+        near: float32 (1920,), this frame. far: float32 (1920,), what was handed to the speaker
+        since the frame before, silence if nothing was. Returns float32 (1920,); near itself where
+        nothing was played lately. Raises ShapeError.
+        """
+        check_frame("near", near)
+        check_frame("far", far)
+        self._play(far)
+        was_passing, self._passing = self._passing, self._n_silent >= self._quiet_samples()
+        if self._passing and was_passing:
+            return near
+        out = self._cancel(near)
+        if was_passing:
+            return _cross_fade(near, out, start=self._lag)
+        return _cross_fade(out, near, start=0) if self._passing else out
+
+    def forget(self, n_samples: int) -> None:
+        """Take back the last n_samples of what was handed to the speaker: they were never played."""
+        n_held = min(max(n_samples, 0), _LINE_SAMPLES)
+        self._line[_LINE_SAMPLES - n_held :] = 0
+
+    def _play(self, far: Pcm) -> None:
+        """Note what goes to the speaker now."""
+        self._line[:-FRAME_SAMPLES] = self._line[FRAME_SAMPLES:]
+        self._line[-FRAME_SAMPLES:] = far
+        loud = float(np.max(np.abs(far))) > _FAR_FLOOR
+        self._n_silent = 0 if loud else self._n_silent + FRAME_SAMPLES
+
+    def _quiet_samples(self) -> int:
+        """Silence at the speaker after which no echo can still come."""
+        return _TAIL_SAMPLES + (self._hold_samples or 0)
+
+    def _cancel(self, near: Pcm) -> Pcm:
+        found_ms = self._finder.step(near, self._line[-FRAME_SAMPLES:])
+        if found_ms is not None:
+            self._align(found_ms)
+        held = self._held(FRAME_SAMPLES)
+        left = near if self._hold_samples is None else self._linear.process(near, held)
+        out = self._webrtc.process(left, held)
+        out = self._gate.process(out, near - left)
+        self._meter = meter_step(self._meter, near=near, far=held, cancelled=out)
+        return out
+
+    def _held(self, n_samples: int) -> Pcm:
+        """The n_samples of the far end whose echo is (nearly) due at the end of this frame."""
+        end = _LINE_SAMPLES - (self._hold_samples or 0)
+        return np.ascontiguousarray(self._line[end - n_samples : end])
+
+    def _align(self, delay_ms: float) -> None:
+        """Hold the far end back so that its echo comes _LEAD_MS after it."""
+        old = self._hold_samples
+        lead_ms = delay_ms - (old or 0) / _PER_MS
+        if old is not None and _LEAST_LEAD_MS <= lead_ms <= _MOST_LEAD_MS:
+            return
+        hold_ms = min(max(delay_ms - _LEAD_MS, 0.0), float(_LONGEST_MS))
+        new = round(hold_ms * _PER_MS)
+        if new == old:
+            return
+        self._hold_samples = new
+        self._webrtc.stream_delay_ms = round(delay_ms - hold_ms)
+        past_samples = _LINE_SAMPLES - new - FRAME_SAMPLES
+        past = self._held(past_samples + FRAME_SAMPLES)[:past_samples]
+        self._linear.move(0 if old is None else new - old, past)
+
+
+def _open_webrtc(*, noise_suppress: bool) -> _Processor:
+    try:
+        library: Any = importlib.import_module("pywebrtc_audio")
+    except ImportError as error:
+        raise MissingPackageError(
+            "pywebrtc-audio", extra="aec", needed_for="echo cancellation"
+        ) from error
+    processor: _Processor = library.AudioProcessor(
+        sample_rate=SAMPLE_RATE_HZ,
+        echo_cancellation=True,
+        noise_suppression=noise_suppress,
+        ns_level=_NS_LEVEL,
+    )
+    return processor
+
+
+def _cross_fade(first: Pcm, then: Pcm, *, start: int) -> Pcm:
+    """`first` up to sample `start`, within 10 ms `then`; float32 (1920,) each."""
+    at = np.arange(FRAME_SAMPLES, dtype=np.float32)
+    share = np.clip((at - start) / _FADE_SAMPLES, 0, 1)
+    out: Pcm = first * (1 - share) + then * share
+    return out

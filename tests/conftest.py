@@ -1,0 +1,63 @@
+"""What every test run shares: quiet libraries, repeatable random tests, a header with versions."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+
+import pytest
+from hypothesis import settings
+
+from apps.cli.main import QUIET_ENV
+from edge.lock import read_lock
+from edge.store import ModelStore
+from runtime.cores import available_cores
+
+VERSIONS = ("numpy", "onnxruntime", "llama-cpp-python", "ctranslate2", "torch")
+
+
+def pytest_configure() -> None:
+    """Set what must be set before any heavy library is imported."""
+    os.environ.update(QUIET_ENV)
+    # A test of speed is a test of the machine; a random test that fails must fail again.
+    settings.register_profile("edgevoice", deadline=None, derandomize=True)
+    settings.load_profile("edgevoice")
+
+
+def pytest_report_header() -> list[str]:
+    """The machine and the versions that a failure may depend on."""
+    found = []
+    for name in VERSIONS:
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            found.append(f"{name} -")
+    return [f"edgevoice: {platform.machine()}, {available_cores()} cores", ", ".join(found)]
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the user's own settings and state out of the tests, and the tests out of them."""
+    home = tmp_path_factory.mktemp("edge")
+    monkeypatch.setenv("EDGE_CONFIG_DIR", str(home / "config"))
+    monkeypatch.setenv("EDGE_STATE_DIR", str(home / "state"))
+
+
+@pytest.fixture(scope="session")
+def starter_models() -> ModelStore:
+    """The store that holds the starter models; the test is skipped where they were not fetched.
+
+    With EDGE_REQUIRE_MODELS=1, as `make test` sets it, a missing model is a failure instead.
+    """
+    store = ModelStore(read_lock())
+    missing = [
+        model.name
+        for model in store.lock.models
+        if model.starter and set(store.status(model.name, hashed=False).values()) != {"present"}
+    ]
+    if missing and os.environ.get("EDGE_REQUIRE_MODELS") == "1":
+        pytest.fail(f"not on this machine: {', '.join(missing)}; run `edge models fetch`")
+    if missing:
+        pytest.skip(f"not on this machine: {', '.join(missing)}; `edge models fetch` brings them")
+    return store

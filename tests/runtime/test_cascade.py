@@ -1,0 +1,169 @@
+"""The cascade's laws in a tiny world where every model computes at once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edge.frame import SAMPLE_RATE_HZ
+from runtime.engines.cascade import CascadeConfig
+from runtime.engines.turns import TurnPolicy
+from tests.runtime.tones import LengthRecogniser, Sure, World, events, facts, hush, loud_s, tone
+
+
+def test_a_question_is_answered_in_full() -> None:
+    world = World()
+    world.hear(hush(0.5), tone(1.0))
+    replies = world.until("reply_ended")
+    (ended,) = facts(replies, "reply_ended")
+    assert ended == {"reply": "You said 5 words. That is all of it.", "interrupted": False}
+    assert loud_s(replies) == pytest.approx(9 * 0.25, abs=0.1)
+    assert world.engine.idle(world.state)
+
+
+def test_the_reply_begins_within_the_decision_s_frame() -> None:
+    world = World()
+    world.hear(hush(0.5), tone(1.0))
+    (started,) = facts(world.until("reply_started"), "reply_started")
+    latency = started["latency_ms"]
+    assert isinstance(latency, dict)
+    assert latency["total"] <= 400
+    parts = sum(v for k, v in latency.items() if k != "total")
+    assert parts == pytest.approx(latency["total"], abs=1)
+
+
+def test_positions_in_the_stream_are_where_the_sound_is() -> None:
+    world = World()
+    world.hear(hush(0.48), tone(0.96))
+    world.until("reply_started")
+    (started,) = facts(world.replies, "reply_started")
+    assert started["user_end_s"] == pytest.approx(1.44, abs=0.05)
+    said = np.concatenate([r.pcm for r in world.replies])
+    first_s = np.flatnonzero(said)[0] / SAMPLE_RATE_HZ
+    assert started["reply_start_s"] == pytest.approx(first_s + 0.08, abs=0.002)
+
+
+def test_equal_sound_gives_equal_replies() -> None:
+    a, b = World(), World()
+    for world in (a, b):
+        world.hear(hush(0.3), tone(0.8), hush(2.0), tone(0.6), hush(4.0))
+    assert all(
+        np.array_equal(x.pcm, y.pcm) and x.events == y.events
+        for x, y in zip(_without_timings(a), _without_timings(b), strict=True)
+    )
+
+
+def _without_timings(world: World) -> list:  # type: ignore[type-arg]
+    from dataclasses import replace
+
+    return [
+        replace(r, events=tuple(e for e in r.events if e.kind != "stage")) for r in world.replies
+    ]
+
+
+def test_a_pause_inside_a_sentence_does_not_split_it() -> None:
+    world = World(judge=Sure(0.1))
+    world.chat.whole_p = 0.01
+    world.hear(tone(0.6), hush(0.7), tone(0.6))
+    (started,) = facts(world.until("reply_started"), "reply_started")
+    assert started["user"] == "word word word word word word."
+    assert events(world.replies).count("user_started") == 1
+    assert world.state.discarded_ns > 0
+    assert len(world.chat.shown) == 1, "half a sentence is not worth a reply"
+
+
+def test_what_was_answered_is_shown_to_the_language_model_next_time() -> None:
+    world = World()
+    world.hear(tone(0.6))
+    world.until("reply_ended")
+    world.hear(hush(0.5), tone(0.4))
+    world.until("reply_ended")
+    assert world.chat.shown[-1] == (
+        "be brief",
+        "word word word.",
+        "You said 3 words. That is all of it.",
+        "word word.",
+    )
+
+
+def test_talking_over_the_assistant_silences_it_and_keeps_what_was_heard() -> None:
+    world = World()
+    world.hear(tone(0.6))
+    world.until("reply_started")
+    world.hear(hush(1.4))
+    over = world.hear(tone(1.0))
+    assert "yielded" in events(over)
+    (ended,) = facts(over, "reply_ended")
+    assert ended["interrupted"] is True
+    assert str(ended["reply"]).startswith("You said 3 words.")
+    assert str(ended["reply"]) != "You said 3 words. That is all of it."
+    first_quiet = next(i for i, r in enumerate(over) if not np.any(np.abs(r.pcm) > 0.01))
+    assert first_quiet <= 2
+    assert loud_s(over[first_quiet:]) == 0
+
+
+def test_a_backchannel_only_makes_it_hold_its_breath() -> None:
+    world = World()
+    world.hear(tone(0.6))
+    world.until("reply_started")
+    world.hear(hush(0.5), tone(0.2), hush(0.1))
+    (ended,) = facts(world.until("reply_ended"), "reply_ended")
+    assert ended == {"reply": "You said 3 words. That is all of it.", "interrupted": False}
+    assert "user_backchannel" in events(world.replies)
+    assert loud_s(world.replies) == pytest.approx(9 * 0.25, abs=0.12)
+
+
+def test_a_stop_word_ends_the_reply_even_when_it_is_short() -> None:
+    world = World()
+    world.hear(tone(0.6))
+    world.until("reply_started")
+    world.recogniser.said = "Stop."
+    over = world.hear(hush(0.5), tone(0.3), hush(3.0))
+    assert "yielded" in events(over)
+    assert events(over).count("reply_started") == 0
+    assert world.engine.idle(world.state)
+
+
+def test_a_stop_word_alone_is_not_answered() -> None:
+    world = World(recogniser=LengthRecogniser(said="Stop"))
+    world.hear(tone(0.4))
+    replies = world.until("stopped")
+    assert loud_s(replies) == 0
+    assert world.chat.shown == [] or loud_s(world.hear(hush(2.0))) == 0
+
+
+def test_half_a_question_answered_too_early_is_joined_with_its_rest() -> None:
+    world = World()
+    world.hear(tone(0.6))
+    world.until("reply_started")
+    world.hear(tone(0.8))
+    started = facts(world.until("reply_ended"), "reply_started")
+    assert str(started[-1]["user"]).startswith("word word word. word")
+    assert len(world.state.conversation.turns) == 1
+
+
+def test_noise_without_words_is_not_answered() -> None:
+    world = World(recogniser=LengthRecogniser(said=""))
+    replies = world.hear(tone(0.4), hush(3.0))
+    assert loud_s(replies) == 0
+    assert "nothing_said" in events(replies)
+    assert world.engine.idle(world.state)
+
+
+def test_without_preparing_ahead_nothing_is_ever_thrown_away() -> None:
+    world = World(config=CascadeConfig(ahead=False, policy=TurnPolicy(adaptive=False)))
+    world.hear(tone(0.6), hush(0.4), tone(0.6))
+    (ended,) = facts(world.until("reply_ended"), "reply_ended")
+    assert ended["interrupted"] is False
+    assert world.state.discarded_ns == 0
+    assert len(world.recogniser.heard_s) == 1
+
+
+def test_a_long_conversation_stays_within_its_budget() -> None:
+    world = World(config=CascadeConfig(budget_tokens=60))
+    for _ in range(12):
+        world.hear(tone(0.6))
+        world.until("reply_ended")
+        world.hear(hush(0.3))
+    assert all(sum(len(m.split()) for m in shown) <= 66 for shown in world.chat.shown)
+    assert world.chat.shown[-1][0] == "be brief"

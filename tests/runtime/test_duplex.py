@@ -1,0 +1,140 @@
+"""The duplex engine: whole replies, captions, idleness; a codec made of plain arithmetic."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge.errors import ArtifactError, UsageError
+from edge.frame import FRAME_SAMPLES, Frame, Pcm
+from runtime.engines.duplex import DuplexEngine, DuplexOptions, DuplexState
+from runtime.engines.engine import Context
+from runtime.models.moshi import MoshiModel
+from runtime.models.multistream.delays import Int64
+from runtime.trace import rss_mb
+from tests.moshi_models import CONFIGS, export_model, random_weights
+
+pytestmark = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("llama_cpp", "onnx", "onnxruntime")),
+    reason="needs llama-cpp-python, onnx and onnxruntime: pip install 'edgevoice[cascade,export]'",
+)
+
+
+class LevelCodec:
+    """Codes are the levels of a frame's quarters; state is how many frames went each way."""
+
+    def __init__(self, n_codebooks: int = 4, bins: int = 32) -> None:
+        self.n_codebooks, self.bins = n_codebooks, bins
+
+    def start(self) -> list[int]:
+        return [0, 0]
+
+    def encode(self, state: list[int], pcm: Pcm) -> tuple[list[int], Int64]:
+        state[0] += 1
+        levels = np.abs(pcm.reshape(self.n_codebooks, -1)).mean(axis=1)
+        return state, np.minimum(levels * self.bins, self.bins - 1).astype(np.int64)
+
+    def decode(self, state: list[int], codes: Int64) -> tuple[list[int], Pcm]:
+        assert codes.shape == (self.n_codebooks,)
+        state[1] += 1
+        levels = codes.astype(np.float32) / self.bins
+        return state, np.repeat(levels, FRAME_SAMPLES // self.n_codebooks)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MoshiModel]:
+    folder = tmp_path_factory.mktemp("duplex")
+    model = MoshiModel(export_model(folder, CONFIGS["moshi"], random_weights(CONFIGS["moshi"], 1)))
+    yield model
+    model.close()
+
+
+def speech(n_frames: int) -> list[Frame]:
+    rng = np.random.default_rng(0)
+    pcm = rng.uniform(-0.5, 0.5, (n_frames, FRAME_SAMPLES)).astype(np.float32)
+    return [Frame(i, 0, frame) for i, frame in enumerate(pcm)]
+
+
+def run(engine: DuplexEngine, state: DuplexState, frames: list[Frame]) -> list[Pcm]:
+    replies = []
+    for frame in frames:
+        state, reply = engine.step(state, frame)
+        assert reply.index == frame.index
+        replies.append(reply.pcm)
+    return replies
+
+
+def test_the_reply_is_what_codec_and_model_give_in_turn(model: MoshiModel) -> None:
+    codec = LevelCodec()
+    engine = DuplexEngine(codec, model, options=DuplexOptions(greedy=True))
+    state = engine.start(seed=3, context=Context())
+    replies = run(engine, state, speech(12))
+    engine.finish(state)
+    talk = model.start(seed=3, greedy=True)
+    stream = codec.start()
+    codes = [codec.encode(stream, frame.pcm)[1] for frame in speech(12)]
+    # The first frame is stepped twice, as the official offline loop does.
+    for i, user in enumerate([codes[0], *codes]):
+        talk, out = model.step(talk, user)
+        if i == 0:
+            assert out.codes is None
+        else:
+            assert out.codes is not None
+            np.testing.assert_array_equal(replies[i - 1], codec.decode(stream, out.codes)[1])
+    talk.close()
+
+
+def test_equal_seeds_give_equal_replies(model: MoshiModel) -> None:
+    engine = DuplexEngine(LevelCodec(), model)
+    engine.warm_up()
+    runs = []
+    for seed in (1, 1, 2):
+        state = engine.start(seed=seed, context=Context())
+        runs.append(np.array(run(engine, state, speech(20))))
+        engine.finish(state)
+    np.testing.assert_array_equal(runs[0], runs[1])
+    assert (runs[0] != runs[2]).any()
+
+
+def test_stages_are_told_and_add_up(model: MoshiModel) -> None:
+    ticks = iter(range(0, 10_000_000, 1000))
+    engine = DuplexEngine(LevelCodec(), model, now_ns=lambda: next(ticks))
+    state = engine.start(seed=1, context=Context())
+    state, reply = engine.step(state, speech(1)[0])
+    spans = [event.facts for event in reply.events if event.kind == "stage"]
+    assert [span["name"] for span in spans] == ["encode", "temporal", "depth", "decode"]
+    assert all(a["ended_ns"] == b["began_ns"] for a, b in zip(spans, spans[1:], strict=False))
+    engine.finish(state)
+
+
+def test_a_codec_of_other_codebooks_is_refused(model: MoshiModel) -> None:
+    for codec in (LevelCodec(3), LevelCodec(8), LevelCodec(4, bins=64)):
+        with pytest.raises(ArtifactError, match="export the codec with --codebooks 4"):
+            DuplexEngine(codec, model)
+
+
+def test_a_prompt_needs_a_tokenizer_and_a_voice_its_file(model: MoshiModel, tmp_path: Path) -> None:
+    engine = DuplexEngine(LevelCodec(), model, options=DuplexOptions(prompted=True))
+    with pytest.raises(UsageError, match="tokenizer"):
+        engine.start(seed=0, context=Context(prompt="You are kind."))
+    with pytest.raises(UsageError, match="no voice"):
+        engine.start(seed=0, context=Context(voice=str(tmp_path / "gone.safetensors")))
+
+
+def test_half_an_hour_costs_no_memory(model: MoshiModel) -> None:
+    """A short context, so that the cache turns over hundreds of times."""
+    talk = model.start(seed=1, context=48)
+    rng = np.random.default_rng(0)
+    seen = []
+    for i in range(30 * 60 * 1000 // 80 // 4):
+        talk, out = model.step(talk, rng.integers(0, 32, 4), quiet=i % 50 == 0)
+        if i % 1000 == 999:
+            seen.append(rss_mb())
+    assert out.codes is not None
+    assert seen[-1] - seen[0] < 2.0
+    assert talk.window.next_position <= talk.window.rebase_at
+    talk.close()
