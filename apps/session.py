@@ -24,6 +24,7 @@ from runtime.engines.persona import default_context
 from runtime.loop import LoopReport, Observer, run
 from runtime.sound.card.connect import Wish
 from runtime.sound.device import DevicePort, DeviceSettings
+from runtime.sound.devices import Direction, default_device, list_devices, match
 from runtime.sound.files import FilePort
 from runtime.sound.port import AudioPort
 from runtime.sound.recording import RecordingPort
@@ -104,8 +105,10 @@ class Session:
         self.engine.close()
 
 
-def open_session(config: Config, clock: ClockName = "real") -> Session:
-    """Load what the configuration asks for and warm it up."""
+def open_session(
+    config: Config, clock: ClockName = "real", talk_key: Callable[[], bool] = lambda: False
+) -> Session:
+    """Load what the configuration asks for and warm it up. talk_key: held down now?"""
     if config.talk.engine != "cascade":
         raise UsageError(f"engine {config.talk.engine!r} is not known here; use cascade")
     failures: list[Exception] = []
@@ -114,7 +117,9 @@ def open_session(config: Config, clock: ClockName = "real") -> Session:
         SystemClock() if clock == "real" else FastClock(lambda: not engines[0].crew_idle())
     )
     store = ModelStore(read_lock())
-    engine = open_cascade(config, store, now_ns=timer.now_ns, on_error=failures.append)
+    engine = open_cascade(
+        config, store, now_ns=timer.now_ns, on_error=failures.append, talk_key=talk_key
+    )
     engines.append(engine)
     engine.warm_up()
     # A conversation that is never held: its opening is evaluated now, not when somebody speaks.
@@ -145,6 +150,23 @@ def check_files(inputs: Sequence[Path], output: Path | None) -> None:
             pass
     if output is not None:
         WavWriter(output).abort()
+
+
+def check_devices(config: Config) -> None:
+    """Refuse a microphone or speaker that is not there before any model is loaded.
+
+    Raises DeviceError, MissingPackageError.
+    """
+    found = list_devices()
+    wanted: tuple[tuple[str, Direction], ...] = (
+        (config.audio.input, "input"),
+        (config.audio.output, "output"),
+    )
+    for name, direction in wanted:
+        if name:
+            match(found, name, direction)
+        else:
+            default_device(found, direction)
 
 
 def open_port(

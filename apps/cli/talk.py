@@ -19,7 +19,7 @@ from edge.errors import UsageError
 
 if TYPE_CHECKING:
     from apps.session import TurnLog
-    from edge.frame import Event
+    from edge.frame import Event, Frame, Reply
 
 _QUESTION = Path(__file__).resolve().parents[1] / "assets" / "question.flac"
 
@@ -123,26 +123,63 @@ def _converse(
     quiet: bool,
 ) -> tuple[dict[str, Any], TurnLog]:
     """Open a session, hold one conversation, close it; returns the report and the turns."""
-    from apps.session import TurnLog, check_files, open_port, open_session, summary
+    from apps.session import TurnLog, check_devices, check_files, open_port, open_session, summary
     from edge.config import load_config
     from runtime.trace import Trace
 
-    check_files(inputs, output)
-    began = time.monotonic()
     config = load_config(overrides(flags)).config
-    session = open_session(config, "fast" if clock == "fast" else "real")
+    check_files(inputs, output)
+    if not inputs:
+        check_devices(config)
+    began = time.monotonic()
+    key = TalkKey()
+    session = open_session(config, "fast" if clock == "fast" else "real", key.held)
+    ready_s = 0.0
+
+    def hear(frame: Frame, _reply: Reply) -> None:
+        nonlocal ready_s
+        if frame.index == 0:  # only now does sound really flow
+            ready_s = time.monotonic() - began
+            if not quiet:
+                _say_ready(ready_s, inputs, config.turns.policy)
+
     try:
-        ready_s = time.monotonic() - began
         log = TurnLog(told=lambda event: None if quiet else _tell(event))
-        if not quiet:
-            how = "listening" if not inputs else "playing " + ", ".join(p.name for p in inputs)
-            click.secho(f"ready in {ready_s:.1f} s, {how}", dim=True)
         port = open_port(session, inputs, output, stereo=stereo)
+        if not inputs and config.turns.policy == "push-to-talk":
+            key.listen()
         with Trace(trace_file) as trace, _until_interrupted(not inputs) as stop:
-            loop = session.talk(port, trace=trace, log=log, stop=stop)
+            loop = session.talk(port, trace=trace, log=log, stop=stop, also=hear)
         return summary(loop, log, ready_s), log
     finally:
         session.close()
+
+
+def _say_ready(ready_s: float, inputs: tuple[Path, ...], policy: str) -> None:
+    how = "listening" if not inputs else "playing " + ", ".join(p.name for p in inputs)
+    if not inputs and policy == "push-to-talk":
+        how = "press Enter to begin and to end what you say"
+    click.secho(f"ready in {ready_s:.1f} s, {how}", dim=True)
+    sys.stdout.flush()
+
+
+class TalkKey:
+    """Push-to-talk in a terminal: Enter is down, Enter again is up."""
+
+    def __init__(self) -> None:
+        self._down = False
+
+    def held(self) -> bool:
+        """Whether the key is down."""
+        return self._down
+
+    def listen(self) -> None:
+        """Watch standard input from a thread, until it ends."""
+        threading.Thread(target=self._watch, daemon=True, name="talk key").start()
+
+    def _watch(self) -> None:
+        for _ in sys.stdin:
+            self._down = not self._down
 
 
 @contextmanager

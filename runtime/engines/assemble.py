@@ -29,6 +29,7 @@ def open_cascade(
     *,
     now_ns: Callable[[], int],
     on_error: Callable[[Exception], None],
+    talk_key: Callable[[], bool] = lambda: False,
 ) -> CascadeEngine:
     """Verify and load every role's model and start the workers.
 
@@ -58,7 +59,8 @@ def open_cascade(
         ThreadWorker("mouth", on_error=on_error, room=128),
     )
     cores = CoreBudget(config.cpu.cores or available_cores())
-    return CascadeEngine(DraftMaker(roles, crew, cores, now_ns), cascade_config(config))
+    maker = DraftMaker(roles, crew, cores, now_ns)
+    return CascadeEngine(maker, cascade_config(config), talk_key)
 
 
 def cascade_config(config: Config) -> CascadeConfig:

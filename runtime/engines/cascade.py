@@ -7,6 +7,7 @@ whatever is ready. Everything slow happens in drafts (draft.py) on workers; a st
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,9 +73,16 @@ class CascadeState:
 class CascadeEngine:
     """Engine over any models that fill the roles; owns them and their workers."""
 
-    def __init__(self, maker: DraftMaker, config: CascadeConfig | None = None) -> None:
+    def __init__(
+        self,
+        maker: DraftMaker,
+        config: CascadeConfig | None = None,
+        talk_key: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """talk_key: whether the key is held down now; asked in each chunk under push-to-talk."""
         self._maker = maker
         self._config = config or CascadeConfig()
+        self._talk_key = talk_key
 
     def warm_up(self) -> None:
         """Run each model once, so that the first turn is as quick as any."""
@@ -133,6 +141,7 @@ class CascadeEngine:
             finished_p=draft.finished_p if draft else None,
             whole_p=draft.whole_p if draft else None,
             text=draft.text if draft else None,
+            talk_key=self._talk_key(),
         )
 
     def _act(
