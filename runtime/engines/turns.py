@@ -66,7 +66,7 @@ class TurnPolicy:
     start_p: float = 0.5
     keep_p: float = 0.35
     start_chunks: int = 2
-    pause_ms: int = 64
+    pause_ms: int = 32
     quick_ms: int = 224
     steady_ms: int = 416
     patient_ms: int = 832
