@@ -23,8 +23,10 @@ from runtime.engines.engine import Context
 from runtime.engines.persona import default_context
 from runtime.loop import LoopReport, Observer, run
 from runtime.sound.card.connect import Wish
+from runtime.sound.clear import Clarity, ClearPort
 from runtime.sound.device import DevicePort, DeviceSettings
 from runtime.sound.devices import Direction, default_device, list_devices, match
+from runtime.sound.echo import EchoCanceller
 from runtime.sound.files import FilePort
 from runtime.sound.port import AudioPort
 from runtime.sound.recording import RecordingPort
@@ -169,27 +171,46 @@ def check_devices(config: Config) -> None:
             default_device(found, direction)
 
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A port for the loop, and the echo canceller in it if there is one."""
+
+    port: AudioPort
+    clear: ClearPort | None = None
+
+    def clarity(self) -> Clarity | None:
+        """What the canceller knows now; None where there is none."""
+        return None if self.clear is None else self.clear.clarity
+
+
 def open_port(
     session: Session, inputs: Sequence[Path], output: Path | None, *, stereo: bool
-) -> AudioPort:
-    """Files if there are any, else the sound card; recorded if an output is named."""
+) -> Opened:
+    """Files if there are any, else the sound card without echo; recorded if an output is named."""
     audio, loop = session.config.audio, session.config.loop
     port: AudioPort
+    clear: ClearPort | None = None
     if inputs:
         port = FilePort(inputs, session.clock)
     else:
         wish = Wish(audio.input or None, audio.output or None)
         settings = DeviceSettings(wish, max_behind_frames=loop.max_behind_frames)
         port = DevicePort(settings, session.clock)
-    return port if output is None else RecordingPort(port, output, stereo=stereo)
+        if audio.echo_cancel:
+            canceller = EchoCanceller(noise_suppress=audio.noise_suppress)
+            port = clear = ClearPort(port, canceller)
+    return Opened(port if output is None else RecordingPort(port, output, stereo=stereo), clear)
 
 
-def summary(report: LoopReport, log: TurnLog, ready_s: float) -> dict[str, Any]:
+def summary(
+    report: LoopReport, log: TurnLog, ready_s: float, clarity: Clarity | None = None
+) -> dict[str, Any]:
     """The JSON object of `edge talk --json`."""
     return {
         "turns": log.turns,
         **report.timings,
         "port": dataclasses.asdict(report.counters),
+        "echo": None if clarity is None else dataclasses.asdict(clarity),
         "rss_mb": round(report.peak_rss_mb, 1),
         "ready_s": round(ready_s, 2),
     }

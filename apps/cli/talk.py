@@ -20,6 +20,7 @@ from edge.errors import UsageError
 if TYPE_CHECKING:
     from apps.session import TurnLog
     from edge.frame import Event, Frame, Reply
+    from runtime.sound.clear import Clarity
 
 _QUESTION = Path(__file__).resolve().parents[1] / "assets" / "question.flac"
 
@@ -144,13 +145,13 @@ def _converse(
                 _say_ready(ready_s, inputs, config.turns.policy)
 
     try:
-        log = TurnLog(told=lambda event: None if quiet else _tell(event))
-        port = open_port(session, inputs, output, stereo=stereo)
+        opened = open_port(session, inputs, output, stereo=stereo)
+        log = TurnLog(told=lambda event: None if quiet else _tell(event, opened.clarity()))
         if not inputs and config.turns.policy == "push-to-talk":
             key.listen()
         with Trace(trace_file) as trace, _until_interrupted(not inputs) as stop:
-            loop = session.talk(port, trace=trace, log=log, stop=stop, also=hear)
-        return summary(loop, log, ready_s), log
+            loop = session.talk(opened.port, trace=trace, log=log, stop=stop, also=hear)
+        return summary(loop, log, ready_s, opened.clarity()), log
     finally:
         session.close()
 
@@ -196,13 +197,16 @@ def _until_interrupted(live: bool) -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
-def _tell(event: Event) -> None:
+def _tell(event: Event, clarity: Clarity | None) -> None:
     """What a person wants to see while it happens."""
     if event.kind == "reply_started":
         latency = event.facts["latency_ms"]
         total = latency["total"] if isinstance(latency, dict) else 0
         click.secho(f"you   {event.facts['user']}", fg="cyan")
-        click.secho(f"      answered after {total:.0f} ms", dim=True)
+        echo = ""
+        if clarity is not None and clarity.erle_db is not None:
+            echo = f", echo {clarity.erle_db:.0f} dB down"
+        click.secho(f"      answered after {total:.0f} ms{echo}", dim=True)
     elif event.kind == "reply_ended":
         cut = " [interrupted]" if event.facts["interrupted"] else ""
         click.secho(f"edge  {event.facts['reply']}{cut}", fg="green")

@@ -176,6 +176,7 @@ def _voiced(policy: TurnPolicy, state: TurnState) -> tuple[TurnState, tuple[Deci
     decisions: list[Decision] = []
     if state.phase is Phase.PAUSED:
         decisions.append(Decision.RESUMED)
+        state = replace(state, why="goes on")
     state = replace(state, phase=Phase.SPEAKING, n_voiced=state.n_voiced + 1, n_quiet=0)
     if state.over_assistant and state.n_voiced * CHUNK_MS > policy.backchannel_ms:
         state = replace(state, over_assistant=False, why="talked over the assistant")

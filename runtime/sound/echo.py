@@ -48,6 +48,8 @@ class _Processor(Protocol):
 
     def process(self, near: Pcm, far: Pcm) -> Pcm: ...
 
+    def reset(self) -> None: ...
+
 
 class EchoCanceller:
     """One conversation's canceller, 24 kHz mono.
@@ -129,7 +131,7 @@ class EchoCanceller:
         return _cross_fade(out, near, start=0) if self._passing else out
 
     def forget(self, n_samples: int) -> None:
-        """Take back the last n_samples of what was handed to the speaker: they were never played."""
+        """Take back the last n_samples of what was handed over: they were flushed, not played."""
         n_held = min(max(n_samples, 0), _LINE_SAMPLES)
         self._line[_LINE_SAMPLES - n_held :] = 0
 
@@ -172,6 +174,7 @@ class EchoCanceller:
             return
         self._hold_samples = new
         self._webrtc.stream_delay_ms = round(delay_ms - hold_ms)
+        self._webrtc.reset()  # it would not find the new delay in the little echo it is given
         past_samples = _LINE_SAMPLES - new - FRAME_SAMPLES
         past = self._held(past_samples + FRAME_SAMPLES)[:past_samples]
         self._linear.move(0 if old is None else new - old, past)
@@ -196,6 +199,5 @@ def _open_webrtc(*, noise_suppress: bool) -> _Processor:
 def _cross_fade(first: Pcm, then: Pcm, *, start: int) -> Pcm:
     """`first` up to sample `start`, within 10 ms `then`; float32 (1920,) each."""
     at = np.arange(FRAME_SAMPLES, dtype=np.float32)
-    share = np.clip((at - start) / _FADE_SAMPLES, 0, 1)
-    out: Pcm = first * (1 - share) + then * share
-    return out
+    share = np.clip((at - start) / _FADE_SAMPLES, 0, 1).astype(np.float32)
+    return first * (1 - share) + then * share

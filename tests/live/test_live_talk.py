@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,11 +124,59 @@ def test_a_spoken_question_is_answered_aloud(
     assert report["frames"]["count"] > 50
 
 
-def _has_answer(path: Path) -> bool:
+def _has_answer(path: Path, *, after_s: float = 0.0) -> bool:
     """Something was said, and it has been quiet for a second since."""
+    spans = [span for span in _spans(path) if span[1] > after_s]
+    return bool(spans) and soundfile.info(path).duration - spans[-1][1] > 1.5
+
+
+def _said_s(path: Path) -> float:
+    """From the first audible sample so far to the last, in seconds."""
+    spans = _spans(path)
+    return spans[-1][1] - spans[0][0] if spans else 0.0
+
+
+def test_talking_over_the_reply_stops_it_and_is_answered(
+    sound: VirtualSound, starter_models: ModelStore, tmp_path: Path
+) -> None:
+    story, japan = spoken(
+        starter_models,
+        tmp_path,
+        Question("story", ("Tell me a long story about a dragon and a castle.",), ""),
+        Question("over", ("No, tell me what is the capital of Japan?",), "tokyo"),
+    )
+    said, heard = tmp_path / "microphone.wav", tmp_path / "speaker.wav"
+    with (
+        talking(sound, "--explain") as edge,
+        sound.record_speaker(heard),
+        sound.record_microphone(said),
+    ):
+        sound.play_into_microphone(story)
+        _wait(lambda: _said_s(heard) > 1.5, "no reply to the story")
+        sound.play_into_microphone(japan)
+        asked_s = soundfile.info(heard).duration
+        _wait(lambda: _has_answer(heard, after_s=asked_s), "no second reply")
+        report = edge.end()
+    first, last = report["turns"][0], report["turns"][-1]
+    assert first["interrupted"] is True, report["turns"]
+    assert last["interrupted"] is False, report["turns"]
+    assert "japan" in last["user"].lower()
+    began_s = loud_spans(said)[1][0]
+    silent_s = next(end for _, end in loud_spans(heard) if end > began_s)
+    print(f"interruption to silence: {1000 * (silent_s - began_s):.0f} ms")
+    assert silent_s < began_s + 2.0
+
+
+def _spans(path: Path) -> list[tuple[float, float]]:
+    """What has been recorded so far; nothing if the file has only begun."""
     try:
-        spans = loud_spans(path)
-        seconds = soundfile.info(path).duration
+        return loud_spans(path)
     except (soundfile.LibsndfileError, ValueError):
-        return False
-    return bool(spans) and seconds - spans[-1][1] > 1.0
+        return []
+
+
+def _wait(happened: Callable[[], bool], otherwise: str) -> None:
+    give_up = time.monotonic() + _ANSWER_S
+    while not happened():
+        assert time.monotonic() < give_up, otherwise
+        time.sleep(0.2)

@@ -1,1 +1,1 @@
-"""What the echo canceller is made of: alignment, a linear filter, a gate, a meter, and its trial."""
+"""What the echo canceller is made of: alignment, linear filter, gate and meter; and its trial."""
