@@ -9,6 +9,9 @@ from apps.cli.lazy import Lazy, LazyGroup
 BENCHES = {
     "talk": Lazy("apps.cli.bench_talk:bench_talk", "Questions through the real-time loop."),
     "soak": Lazy("apps.cli.bench_soak:bench_soak", "A long conversation: memory and latency."),
+    "conditions": Lazy(
+        "apps.cli.bench_conditions:bench_conditions", "Words and latency over poor lines."
+    ),
     "asr": Lazy("apps.cli.bench_asr:bench_asr", "The recogniser: word errors and speed."),
 }
 

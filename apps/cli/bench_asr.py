@@ -1,0 +1,191 @@
+"""`edge bench asr`: words wrong and processor time of short windows against Whisper's own 30 s."""
+
+from __future__ import annotations
+
+import csv
+import json
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from apps.cli.options import json_option
+from edge.errors import UsageError
+
+WINDOWS = ("short", "full")
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A spoken sentence and what is said in it."""
+
+    name: str
+    path: Path
+    said: str
+
+
+@click.command("asr")
+@click.option(
+    "--speech",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    required=True,
+    metavar="DIR",
+    help="Folder with sound files and a manifest.tsv (columns: file, transcript).",
+)
+@click.option(
+    "--model", metavar="NAME", help="A recogniser of models.lock; default: the chosen one."
+)
+@click.option("--repeat", type=click.IntRange(1), default=1, show_default=True, help="Median of N.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="FILE", help="Also write the JSON here."
+)
+@json_option
+def bench_asr(
+    speech: Path, model: str | None, repeat: int, out: Path | None, as_json: bool
+) -> None:
+    """Recognise each file in both windows in turn; count the words wrong and the processor time."""
+    from apps.bench.machine import machine
+    from edge.atomic import write_text
+    from edge.config import load_config
+    from edge.lock import read_lock
+    from edge.store import ModelStore
+    from runtime.engines.speakable import load_speller, speakable
+    from runtime.models.asr import Recogniser
+
+    clips = read_manifest(speech)
+    name = model or load_config().config.models.asr
+    recogniser = Recogniser(ModelStore(read_lock()).files(name))
+    recogniser.warm_up()
+    speller = load_speller()
+    rows = []
+    for clip in clips:
+        rows.append(_measured(clip, recogniser, repeat, lambda text: speakable(speller, text)))
+        if not as_json:
+            click.echo(_line(rows[-1]))
+    result = {"bench": "asr", "machine": machine(), "model": name, **summary(rows), "files": rows}
+    if out:
+        write_text(out, json.dumps(result, indent=1))
+    if as_json:
+        click.echo(json.dumps(result))
+    else:
+        _table(result)
+
+
+def read_manifest(folder: Path) -> list[Clip]:
+    """The transcribed files that folder/manifest.tsv lists. Raises UsageError."""
+    path = folder / "manifest.tsv"
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            rows = list(csv.DictReader(stream, delimiter="\t"))
+    except OSError as error:
+        raise UsageError(
+            f"{folder}: no manifest.tsv ({error.strerror}); it needs the columns file, transcript"
+        ) from error
+    clips = [
+        Clip(row["file"], folder / row["file"], row["transcript"])
+        for row in rows
+        if row.get("file") and row.get("transcript")
+    ]
+    if not clips:
+        raise UsageError(f"{path}: no line has both a file and a transcript")
+    return clips
+
+
+def words(text: str, spoken: Callable[[str], str]) -> list[str]:
+    """Words to be compared: numbers as words, no capitals, no punctuation."""
+    from runtime.models.asr import plain_word
+
+    loose = spoken(text).replace("-", " ")
+    return [word for word in map(plain_word, loose.split()) if word]
+
+
+def words_wrong(said: Sequence[str], heard: Sequence[str]) -> int:
+    """Fewest words to replace, insert or delete (Levenshtein's distance)."""
+    row = list(range(len(heard) + 1))
+    for i, word in enumerate(said, 1):
+        above, row = row, [i]
+        for j, other in enumerate(heard, 1):
+            row.append(min(above[j] + 1, row[j - 1] + 1, above[j - 1] + (word != other)))
+    return row[-1]
+
+
+def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Totals of both windows: word error rate in percent, seconds, times real time."""
+    n_words = sum(row["words"] for row in rows)
+    audio_s = sum(row["audio_s"] for row in rows)
+    out: dict[str, Any] = {"n_files": len(rows), "words": n_words, "audio_s": round(audio_s, 2)}
+    for window in WINDOWS:
+        wrong = sum(row[window]["wrong"] for row in rows)
+        cpu_s = sum(row[window]["cpu_ms"] for row in rows) / 1e3
+        out[window] = {
+            "wrong": wrong,
+            "wer_percent": round(100 * wrong / n_words, 2),
+            "cpu_s": round(cpu_s, 3),
+            "cpu_per_audio_s": round(cpu_s / audio_s, 4),
+            "ms_median": round(statistics.median(row[window]["ms"] for row in rows), 1),
+        }
+    out["wer_lost_points"] = round(out["short"]["wer_percent"] - out["full"]["wer_percent"], 2)
+    out["cpu_ratio"] = round(out["full"]["cpu_s"] / out["short"]["cpu_s"], 2)
+    return out
+
+
+def _measured(
+    clip: Clip, recogniser: Any, repeat: int, spoken: Callable[[str], str]
+) -> dict[str, Any]:
+    """One file in both windows, in turn, so that other load falls on both alike."""
+    from edge.wav import read_mono
+    from runtime.models.logmel import EAR_RATE_HZ
+
+    pcm = read_mono(clip.path, EAR_RATE_HZ)
+    said = words(clip.said, spoken)
+    row: dict[str, Any] = {
+        "file": clip.name,
+        "audio_s": round(len(pcm) / EAR_RATE_HZ, 2),
+        "words": len(said),
+    }
+    taken: dict[str, list[tuple[float, float]]] = {window: [] for window in WINDOWS}
+    for _ in range(repeat):
+        for window in WINDOWS:
+            cpu_s, wall_s = time.process_time(), time.perf_counter()
+            text = recogniser.transcribe(pcm, window=window).text
+            taken[window].append((time.process_time() - cpu_s, time.perf_counter() - wall_s))
+            row[window] = {"text": text, "wrong": words_wrong(said, words(text, spoken))}
+    for window in WINDOWS:
+        cpu_s, wall_s = (statistics.median(column) for column in zip(*taken[window], strict=True))
+        row[window] |= {"cpu_ms": round(cpu_s * 1e3, 1), "ms": round(wall_s * 1e3, 1)}
+    return row
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    sides = (f"{w} {row[w]['wrong']:2d} wrong {row[w]['cpu_ms']:5.0f} ms" for w in WINDOWS)
+    return f"{row['file']:<28}{row['audio_s']:6.2f} s {row['words']:3d} words  {'   '.join(sides)}"
+
+
+def _table(result: Mapping[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{result['model']}: {result['n_files']} files, {result['audio_s']} s")
+    for column in ("window", "words wrong", "WER", "processor", "per second of sound", "median"):
+        table.add_column(column, justify="left" if column == "window" else "right")
+    for window in WINDOWS:
+        part = result[window]
+        table.add_row(
+            window,
+            f"{part['wrong']} of {result['words']}",
+            f"{part['wer_percent']:.1f} %",
+            f"{part['cpu_s']:.2f} s",
+            f"{part['cpu_per_audio_s'] * 1e3:.0f} ms",
+            f"{part['ms_median']:.0f} ms",
+        )
+    console = Console()
+    console.print(table)
+    console.print(
+        f"short windows: {result['wer_lost_points']:+.1f} points of words, "
+        f"{result['cpu_ratio']:.1f} times less processor time",
+        highlight=False,
+    )
