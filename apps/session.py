@@ -13,13 +13,15 @@ from edge.errors import UsageError
 from edge.frame import Event, Frame, Reply
 from edge.history import History
 from edge.lock import read_lock
+from edge.paths import cache_dir
 from edge.store import ModelStore
 from edge.wav import open_audio
 from edge.wav_writer import WavWriter
 from runtime.clock import Clock, FastClock, SystemClock
+from runtime.cores import available_cores
 from runtime.engines.assemble import open_cascade
 from runtime.engines.cascade import CascadeEngine
-from runtime.engines.engine import Context
+from runtime.engines.engine import Context, Engine
 from runtime.engines.persona import default_context
 from runtime.loop import LoopReport, Observer, run
 from runtime.sound.card.connect import Wish
@@ -63,12 +65,16 @@ class TurnLog:
 
 @dataclass(slots=True)
 class Session:
-    """A loaded engine on its clock; several conversations may be run on it, one after the other."""
+    """A loaded engine on its clock; several conversations may be run on it, one after the other.
+
+    failures: what workers met. close: ends them.
+    """
 
     config: Config
-    engine: CascadeEngine
+    engine: Engine[Any]
     clock: Clock
     failures: list[Exception]
+    close: Callable[[], None]
 
     def talk(
         self,
@@ -102,17 +108,23 @@ class Session:
             raise self.failures[0]
         return report
 
-    def close(self) -> None:
-        """End the workers."""
-        self.engine.close()
-
 
 def open_session(
     config: Config, clock: ClockName = "real", talk_key: Callable[[], bool] = lambda: False
 ) -> Session:
     """Load what the configuration asks for and warm it up. talk_key: held down now?"""
-    if config.talk.engine != "cascade":
-        raise UsageError(f"engine {config.talk.engine!r} is not known here; use cascade")
+    if config.talk.engine == "duplex":
+        session = _open_duplex(config, clock)
+    else:
+        session = _open_cascade(config, clock, talk_key)
+    session.engine.warm_up()
+    # A conversation that is never held: its opening is evaluated now, not when somebody speaks.
+    engine = session.engine
+    engine.finish(engine.start(seed=0, context=opening_context(config)))
+    return session
+
+
+def _open_cascade(config: Config, clock: ClockName, talk_key: Callable[[], bool]) -> Session:
     failures: list[Exception] = []
     engines: list[CascadeEngine] = []
     timer: Clock = (
@@ -123,10 +135,27 @@ def open_session(
         config, store, now_ns=timer.now_ns, on_error=failures.append, talk_key=talk_key
     )
     engines.append(engine)
-    engine.warm_up()
-    # A conversation that is never held: its opening is evaluated now, not when somebody speaks.
-    engine.finish(engine.start(seed=0, context=opening_context(config)))
-    return Session(config, engine, timer, failures)
+    return Session(config, engine, timer, failures, engine.close)
+
+
+def _open_duplex(config: Config, clock: ClockName) -> Session:
+    """A multistream model computes in its step, so a fast clock never has to wait for it."""
+    from runtime.engines.duplex import DuplexOptions, open_duplex
+
+    if not config.talk.model:
+        raise UsageError(
+            "the duplex engine needs a model: --model DIR, made by `edge export moshi`"
+        )
+    timer: Clock = SystemClock() if clock == "real" else FastClock(lambda: False)
+    asked = bool(config.talk.voice) or config.talk.prompt != Config().talk.prompt
+    options = DuplexOptions(prompted=asked, prompt_cache=cache_dir() / "prompts")
+    engine = open_duplex(
+        Path(config.talk.model),
+        threads=config.cpu.cores or available_cores(),
+        options=options,
+        now_ns=timer.now_ns,
+    )
+    return Session(config, engine, timer, [], lambda: None)
 
 
 def _both(first: Observer, second: Observer | None) -> Observer:

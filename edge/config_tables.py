@@ -96,7 +96,7 @@ class TurnsConfig:
 class ContextConfig:
     """[context]: what the language model remembers."""
 
-    budget_tokens: int = _within(1_024, 128, 1_000_000)
+    budget_tokens: int = _within(512, 128, 1_000_000)
     """Prompt and conversation together at most; the oldest turns are forgotten first."""
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 EXPORTS = {
     "mimi": Lazy("apps.cli.export:mimi", "The streaming codec: two ONNX graphs."),
+    "moshi": Lazy("apps.cli.export_moshi:moshi", "The multistream model: a GGUF and a graph."),
+    "voice": Lazy("apps.cli.export_moshi:voice", "A voice prompt for it, from a recording."),
 }
 
 

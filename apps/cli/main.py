@@ -38,6 +38,10 @@ COMMANDS = {
     "config": Lazy("apps.cli.config:config", "Show the settings and where each comes from."),
     "history": Lazy("apps.cli.history:history", "List, export or purge kept transcripts."),
     "doctor": Lazy("apps.cli.doctor:doctor", "Check this machine, and say what to do about it."),
+    "export": Lazy("apps.cli.export:export", "Turn checkpoints into artifacts that run here."),
+    "quantize": Lazy("apps.cli.quantize:quantize", "Make an artifact smaller, by a recipe."),
+    "codec": Lazy("apps.cli.codec:codec", "Sound to tokens and back, through a Mimi codec."),
+    "plan": Lazy("apps.cli.plan:plan", "What fits into 80 ms on this machine."),
     "bench": Lazy("apps.cli.bench:bench", "Measure speed on this machine."),
     "licences": Lazy("apps.cli.licences:licences", "List the licences of what is installed."),
 }

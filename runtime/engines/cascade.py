@@ -40,7 +40,7 @@ class CascadeConfig:
     """
 
     policy: TurnPolicy = field(default_factory=TurnPolicy)
-    budget_tokens: int = 1024
+    budget_tokens: int = 512
     stop_words: tuple[str, ...] = ("stop", "quiet", "enough")
     ahead: bool = True
 
@@ -95,9 +95,10 @@ class CascadeEngine:
         roles.speaker.speak(roles.speakable("Ready."), seed=0)
 
     def start(self, *, seed: int, context: Context) -> CascadeState:
-        conversation = Conversation(context)
         roles = self._maker.roles
-        chat = roles.chat.start(seed=seed, opening=messages(conversation, ""))
+        opening = messages(Conversation(context), "")
+        conversation = Conversation(context, n_opening_tokens=roles.chat.count_tokens(opening))
+        chat = roles.chat.start(seed=seed, opening=opening)
         return CascadeState(conversation, chat, roles.voice_activity(), seed)
 
     def idle(self, state: CascadeState) -> bool:
@@ -330,9 +331,9 @@ class CascadeEngine:
             events.append(Event("nothing_said", {"user": user}))
 
     def _remember(self, state: CascadeState, user: str, heard: str) -> None:
-        grown = state.conversation.with_turn(Turn(user, heard))
-        count = self._maker.roles.chat.count_tokens
-        state.conversation = fit(grown, self._config.budget_tokens, count)
+        said = Turn(user, heard).said()
+        turn = Turn(user, heard, self._maker.roles.chat.count_tokens(said))
+        state.conversation = fit(state.conversation.with_turn(turn), self._config.budget_tokens)
         self._read_prefix(state)
 
     def _read_prefix(self, state: CascadeState) -> None:

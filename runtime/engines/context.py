@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from runtime.engines.engine import Context
@@ -12,10 +12,19 @@ Message = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One exchange. user: what was recognised. reply: what was really heard, "" if nothing was."""
+    """One exchange.
+
+    user: what was recognised. reply: what was really heard, "" if nothing was. n_tokens: what it
+    costs in the language model's context, counted once when it is remembered.
+    """
 
     user: str
     reply: str
+    n_tokens: int = 0
+
+    def said(self) -> list[Message]:
+        """The exchange as chat messages."""
+        return _exchange(self.user, self.reply)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +33,12 @@ class Conversation:
 
     context: Context
     turns: tuple[Turn, ...] = ()
+    n_opening_tokens: int = 0
+
+    @property
+    def n_tokens(self) -> int:
+        """What everything costs, the opening (prompt and examples) included."""
+        return self.n_opening_tokens + sum(turn.n_tokens for turn in self.turns)
 
     def with_turn(self, turn: Turn) -> Conversation:
         """The conversation with one more exchange."""
@@ -42,27 +57,23 @@ def messages(conversation: Conversation, user: str) -> tuple[Message, ...]:
     for example in conversation.context.examples:
         out += _exchange(example.user, example.reply)
     for turn in conversation.turns:
-        out += _exchange(turn.user, turn.reply)
+        out += turn.said()
     out.append({"role": "user", "content": user})
     return tuple(out)
 
 
-def fit(
-    conversation: Conversation, budget_tokens: int, count: Callable[[Sequence[Message]], int]
-) -> Conversation:
-    """Drop the oldest turns until the messages take at most budget_tokens.
+def fit(conversation: Conversation, budget_tokens: int) -> Conversation:
+    """Drop the oldest turns until the conversation costs at most budget_tokens.
 
-    A quarter more than needed is dropped at once, so that the cached prefix survives many turns
-    instead of changing with every one. The prompt and its examples always stay.
+    A quarter more than needed is dropped at once, so that this does not happen in every turn. The
+    prompt and its examples always stay.
     """
-    if count(messages(conversation, "")) <= budget_tokens:
+    if conversation.n_tokens <= budget_tokens:
         return conversation
-    turns = conversation.turns
-    while (
-        turns and count(messages(replace(conversation, turns=turns), "")) > budget_tokens * 3 // 4
-    ):
-        turns = turns[1:]
-    return replace(conversation, turns=turns)
+    fitted = conversation
+    while fitted.turns and fitted.n_tokens > budget_tokens * 3 // 4:
+        fitted = replace(fitted, turns=fitted.turns[1:])
+    return fitted
 
 
 def heard_part(clauses: Sequence[tuple[str, int, int]]) -> str:

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 from runtime.engines.context import Conversation, Turn, fit, heard_part, messages
 from runtime.engines.engine import Context, Example
 
 
-def count_words(said: Sequence[Mapping[str, str]]) -> int:
-    return sum(len(m["content"].split()) for m in said)
-
-
 def conversation(n_turns: int) -> Conversation:
-    out = Conversation(Context("be short", (Example("hi", "hello"),)))
+    out = Conversation(Context("be short", (Example("hi", "hello"),)), n_opening_tokens=4)
     for i in range(n_turns):
-        out = out.with_turn(Turn(f"question {i} and more words", f"answer {i}"))
+        out = out.with_turn(Turn(f"question {i} and more words", f"answer {i}", n_tokens=7))
     return out
 
 
@@ -33,9 +27,9 @@ def test_an_unheard_reply_is_not_in_the_context() -> None:
 
 
 def test_fitting_drops_the_oldest_and_keeps_the_prompt() -> None:
-    fitted = fit(conversation(40), 60, count_words)
+    fitted = fit(conversation(40), 60)
     said = messages(fitted, "")
-    assert count_words(said) <= 60
+    assert sum(len(m["content"].split()) for m in said) <= 60
     assert said[0]["content"] == "be short"
     assert fitted.turns[-1].user.startswith("question 39")
     assert fitted.turns[0].user != "question 0 and more words"
@@ -43,13 +37,13 @@ def test_fitting_drops_the_oldest_and_keeps_the_prompt() -> None:
 
 def test_what_fits_is_left_alone() -> None:
     whole = conversation(3)
-    assert fit(whole, 1_000, count_words) is whole
+    assert fit(whole, 1_000) is whole
 
 
 def test_dropping_leaves_room_for_several_turns() -> None:
-    fitted = fit(conversation(40), 60, count_words)
-    grown = fitted.with_turn(Turn("one two three", "four five"))
-    assert fit(grown, 60, count_words) is grown
+    fitted = fit(conversation(40), 60)
+    grown = fitted.with_turn(Turn("one two three", "four five", n_tokens=5))
+    assert fit(grown, 60) is grown
 
 
 def test_a_cut_clause_keeps_the_words_that_were_played() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,18 @@ def test_what_was_said_is_part_of_the_next_question(chat: ChatModel, state: Chat
     grown = PROMPT.with_turn(Turn("What is the capital of France?", "It is Paris."))
     said = messages(grown, "And of Japan?")
     assert "Tokyo" in "".join(chat.reply(state, said, Sampling()))
+
+
+def test_forgetting_old_turns_costs_next_to_nothing(chat: ChatModel, state: ChatState) -> None:
+    grown = PROMPT
+    for city, country in (("Rome", "Italy"), ("Madrid", "Spain"), ("Oslo", "Norway")):
+        grown = grown.with_turn(
+            Turn(f"What is the capital of {country}?", f"The capital of {country} is {city}.")
+        )
+    chat.prefill(state, messages(grown, "And"))
+    less = replace(grown, turns=grown.turns[1:])
+    assert chat.prefill(state, messages(less, "What do bees make?")) < 16
+    assert "honey" in "".join(chat.reply(state, messages(less, "What do bees make?"), Sampling()))
 
 
 def test_greedy_takes_the_likeliest_and_sampling_is_seeded() -> None:
