@@ -96,7 +96,11 @@ def _progress() -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import Progress as Bars
 
-    with Bars(console=Console(stderr=True), transient=True) as bars:
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda _name, _done, _total: None
+        return
+    with Bars(console=console, transient=True) as bars:
         task = bars.add_task("", total=None)
 
         def show(name: str, done: int, total: int) -> None:

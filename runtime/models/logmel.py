@@ -41,7 +41,7 @@ class MelPlan:
     of 81 gaps and counts for the filter that rises there and for the one that falls.
     window: float32 (400,), a periodic Hann window.
     rising, falling: float32 (201,), the line's weight in either filter.
-    gaps: int64 (n,), the gaps that hold lines, in order. first_lines: int64 (n,), where each begins.
+    gaps: int64 (n,), the gaps that hold lines. first_lines: int64 (n,), where each of them begins.
     """
 
     window: Float32

@@ -23,7 +23,7 @@ from edge.errors import ArtifactError
 
 Array = NDArray[Any]
 
-_NAMES = {"float32": "F32", "float16": "F16", "int64": "I64", "int32": "I32", "uint8": "U8"}
+_NAMES = {"float32": "F32", "float16": "F16", "int64": "I64", "int16": "I16", "uint8": "U8"}
 _DTYPES = {name: np.dtype(dtype) for dtype, name in _NAMES.items()}
 _AGAIN = "start a new state"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import ModelDamagedError
+from edge.errors import ModelDamagedError, ShapeError
 from runtime.backends.ort import open_session
 from runtime.models.logmel import EAR_RATE_HZ, log_mel, make_mel_plan, normalised
 
@@ -36,11 +36,18 @@ class EndOfTurn:
         (self._input,) = self._session.inputs
         self._output = next(iter(self._session.outputs))
 
+    def warm_up(self) -> None:
+        """Judge silence for nobody, so that the first call is as quick as the others."""
+        self.probability(np.zeros(0, np.float32))
+
     def probability(self, pcm_16k: Float32) -> float:
         """0 (the speaker goes on) .. 1 (has finished) for float32 (n,), 16 kHz mono.
 
-        The pause should be at the end of it; what is older than 8 s is not listened to.
+        It should end with the speech or at most 0.1 s after it: a longer pause is itself taken for
+        an end. What is older than 8 s is not listened to. Raises ShapeError.
         """
+        if pcm_16k.ndim != 1 or pcm_16k.dtype != np.float32:
+            raise ShapeError("pcm_16k", got=f"{pcm_16k.dtype} {pcm_16k.shape}", want="float32 (n,)")
         heard = np.zeros(_HEARD_SAMPLES, np.float32)
         last = pcm_16k[-_HEARD_SAMPLES:]
         if last.size:

@@ -23,6 +23,7 @@ from edge.errors import MissingPackageError
 from edge.frame import FRAME_SAMPLES, SAMPLE_RATE_HZ, Pcm, check_frame
 from runtime.sound.cancel.align import DelayFinder
 from runtime.sound.cancel.gate import ResidueGate
+from runtime.sound.cancel.line import LONGEST_HOLD_SAMPLES, FarLine
 from runtime.sound.cancel.linear import LinearFilter
 from runtime.sound.cancel.meter import ErleMeter, meter_step
 
@@ -33,9 +34,8 @@ _NS_LEVEL = 1  # 12 dB
 # The far end is given this much before its echo is due: room for error, and for a drifting clock.
 _LEAD_MS = 15.0
 _LEAST_LEAD_MS, _MOST_LEAD_MS = 5.0, 45.0
-_LONGEST_MS = 1_000
-_LINE_SAMPLES = 2 * _LONGEST_MS * _PER_MS
-_FAR_FLOOR = 1e-4  # -80 dBFS
+# A drift smaller than this is an error of its estimate, or harmless.
+_NOTABLE_PPM = 2.0
 # Nothing heard of it for so long after it was played: the echo has died away.
 _TAIL_SAMPLES = 1_000 * _PER_MS
 _FADE_SAMPLES = 10 * _PER_MS
@@ -69,9 +69,8 @@ class EchoCanceller:
         self._linear = LinearFilter()
         self._gate = ResidueGate(lag=self._lag)
         self._meter = ErleMeter()
-        self._line = np.zeros(_LINE_SAMPLES, np.float32)  # what was played, newest last
-        self._n_silent = _LINE_SAMPLES  # samples since something was played
-        self._hold_samples: int | None = None
+        self._line = FarLine()
+        self._aligned = False
         self._passing = True
         self.set_delay_ms(delay_ms)
 
@@ -89,7 +88,7 @@ class EchoCanceller:
         """The delay worked with: found by correlation, else told, else None."""
         if self._finder.found_ms is not None:
             return self._finder.found_ms
-        return None if self._hold_samples is None else self._hold_samples / _PER_MS + _LEAD_MS
+        return self._line.hold / _PER_MS + _LEAD_MS if self._aligned else None
 
     @property
     def erle_db(self) -> float | None:
@@ -121,8 +120,9 @@ class EchoCanceller:
         """
         check_frame("near", near)
         check_frame("far", far)
-        self._play(far)
-        was_passing, self._passing = self._passing, self._n_silent >= self._quiet_samples()
+        self._line.play(far)
+        quiet_samples = _TAIL_SAMPLES + self._line.hold
+        was_passing, self._passing = self._passing, self._line.n_silent >= quiet_samples
         if self._passing and was_passing:
             return near
         out = self._cancel(near)
@@ -132,52 +132,39 @@ class EchoCanceller:
 
     def forget(self, n_samples: int) -> None:
         """Take back the last n_samples of what was handed over: they were flushed, not played."""
-        n_held = min(max(n_samples, 0), _LINE_SAMPLES)
-        self._line[_LINE_SAMPLES - n_held :] = 0
-
-    def _play(self, far: Pcm) -> None:
-        """Note what goes to the speaker now."""
-        self._line[:-FRAME_SAMPLES] = self._line[FRAME_SAMPLES:]
-        self._line[-FRAME_SAMPLES:] = far
-        loud = float(np.max(np.abs(far))) > _FAR_FLOOR
-        self._n_silent = 0 if loud else self._n_silent + FRAME_SAMPLES
-
-    def _quiet_samples(self) -> int:
-        """Silence at the speaker after which no echo can still come."""
-        return _TAIL_SAMPLES + (self._hold_samples or 0)
+        self._line.forget(n_samples)
 
     def _cancel(self, near: Pcm) -> Pcm:
-        found_ms = self._finder.step(near, self._line[-FRAME_SAMPLES:])
+        found_ms = self._finder.step(near, self._line.newest())
         if found_ms is not None:
             self._align(found_ms)
-        held = self._held(FRAME_SAMPLES)
-        left = near if self._hold_samples is None else self._linear.process(near, held)
-        out = self._webrtc.process(left, held)
-        out = self._gate.process(out, near - left)
+            self._follow_clock()
+        held = self._line.held()
+        left = self._linear.process(near, held) if self._aligned else near
+        out = self._gate.process(self._webrtc.process(left, held), near - left)
         self._meter = meter_step(self._meter, near=near, far=held, cancelled=out)
         return out
 
-    def _held(self, n_samples: int) -> Pcm:
-        """The n_samples of the far end whose echo is (nearly) due at the end of this frame."""
-        end = _LINE_SAMPLES - (self._hold_samples or 0)
-        return np.ascontiguousarray(self._line[end - n_samples : end])
-
     def _align(self, delay_ms: float) -> None:
         """Hold the far end back so that its echo comes _LEAD_MS after it."""
-        old = self._hold_samples
-        lead_ms = delay_ms - (old or 0) / _PER_MS
-        if old is not None and _LEAST_LEAD_MS <= lead_ms <= _MOST_LEAD_MS:
+        old = self._line.hold
+        lead_ms = delay_ms - old / _PER_MS
+        if self._aligned and _LEAST_LEAD_MS <= lead_ms <= _MOST_LEAD_MS:
             return
-        hold_ms = min(max(delay_ms - _LEAD_MS, 0.0), float(_LONGEST_MS))
-        new = round(hold_ms * _PER_MS)
-        if new == old:
+        wanted = round((delay_ms - _LEAD_MS) * _PER_MS)
+        new = min(max(wanted, 0), LONGEST_HOLD_SAMPLES)
+        if self._aligned and new == old:
             return
-        self._hold_samples = new
-        self._webrtc.stream_delay_ms = round(delay_ms - hold_ms)
+        self._line.hold = float(new)
+        self._webrtc.stream_delay_ms = round(delay_ms - new / _PER_MS)
         self._webrtc.reset()  # it would not find the new delay in the little echo it is given
-        past_samples = _LINE_SAMPLES - new - FRAME_SAMPLES
-        past = self._held(past_samples + FRAME_SAMPLES)[:past_samples]
-        self._linear.move(0 if old is None else new - old, past)
+        self._linear.move(new - round(old) if self._aligned else 0, self._line.before())
+        self._aligned = True
+
+    def _follow_clock(self) -> None:
+        """Read the far end at the pace of the microphone's clock."""
+        drift_ppm = self._finder.drift_ppm
+        self._line.rate = drift_ppm * 1e-6 if abs(drift_ppm) >= _NOTABLE_PPM else 0.0
 
 
 def _open_webrtc(*, noise_suppress: bool) -> _Processor:

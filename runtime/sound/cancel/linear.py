@@ -39,7 +39,7 @@ class LinearConfig:
 
     block: int = 240
     window_ms: int = 240
-    keep: float = 0.995
+    keep: float = 0.999
     noise_keep: float = 0.8
     sure: float = 1.0
 

@@ -1,0 +1,96 @@
+"""How large a multistream model is, for plans: an artifact's files or a published size."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+
+from edge.errors import UsageError
+from edge.frame import FRAME_SAMPLES
+from export.gguf_read import read_gguf
+from export.random_moshi import HIDDEN_OF, MODELS, RandomWeights, parse_size
+from runtime.models.multistream.spec import (
+    AUDIO_TABLE_FILE,
+    DEPTH_FILE,
+    TEMPORAL_FILE,
+    TEXT_TABLE_FILE,
+    MoshiSpec,
+)
+from runtime.plan import ModelSize
+
+_CODEC_FRAMES = 20
+
+
+def model_size(model: str, *, codec_ms: float = 0.0) -> ModelSize:
+    """The size of an artifact or of a published model. Raises UsageError, ArtifactError."""
+    if model in MODELS:
+        return _published(model, codec_ms)
+    folder = Path(model)
+    if not folder.is_dir():
+        raise UsageError(f"{model}: no artifact's folder, nor one of {', '.join(MODELS)}")
+    return _artifact(folder, codec_ms)
+
+
+def codec_ms(folder: Path) -> float:
+    """Encode and decode of a frame here, the median in milliseconds."""
+    from runtime.models.mimi import MimiCodec
+
+    codec = MimiCodec(folder)
+    codec.warm_up()
+    state, times = codec.start(), []
+    for _ in range(_CODEC_FRAMES):
+        began = time.perf_counter()
+        state, codes = codec.encode(state, np.zeros(FRAME_SAMPLES, np.float32))
+        state, _ = codec.decode(state, codes)
+        times.append(1e3 * (time.perf_counter() - began))
+    return round(float(np.median(times)), 2)
+
+
+def _published(model: str, codec_ms: float) -> ModelSize:
+    config = parse_size(model)
+    weights = RandomWeights(config, *HIDDEN_OF[model])
+    temporal = depth = tables = 0
+    for name in weights.names():
+        n = math.prod(weights.shape(name))
+        if name.startswith(("emb.", "text_emb.")):
+            tables += 2 * n
+        elif name.startswith(("transformer.", "text_linear.", "out_norm")):
+            temporal += n
+        elif not name.startswith(("depformer_emb.", "depformer_text_emb.")):
+            depth += n
+    cache = 2 * config.n_layers * config.kv_dim
+    return ModelSize(temporal, depth, tables, cache, config.context, codec_ms)
+
+
+def _artifact(folder: Path, codec_ms: float) -> ModelSize:
+    from edge.manifest import read_manifest
+
+    spec = MoshiSpec.from_table(read_manifest(folder).config)
+    header = read_gguf(folder / TEMPORAL_FILE)
+    temporal = sum(math.prod(tensor.shape) for tensor in header.tensors)
+    kv_dim = (
+        header.numbers["llama.attention.key_length"]
+        * header.numbers["llama.attention.head_count_kv"]
+    )
+    depth = _depth_weights(folder / DEPTH_FILE) if spec.depth_steps else 0
+    tables = sum((folder / name).stat().st_size for name in (AUDIO_TABLE_FILE, TEXT_TABLE_FILE))
+    return ModelSize(temporal, depth, tables, 2 * spec.n_layers * kv_dim, spec.context, codec_ms)
+
+
+def _depth_weights(path: Path) -> int:
+    """Elements of the matrices in a depth graph, float or quantized; shared ones count once."""
+    import onnx
+
+    nodes = onnx.load(str(path), load_external_data=False).graph
+    dims = {tensor.name: tuple(tensor.dims) for tensor in nodes.initializer}
+    found: dict[str, int] = {}
+    for node in nodes.node:
+        if node.op_type == "MatMul" and node.input[1] in dims:
+            found[node.input[1]] = math.prod(dims[node.input[1]])
+        elif node.op_type == "MatMulNBits":
+            size = {entry.name: entry.i for entry in node.attribute}
+            found[node.input[1]] = size["K"] * size["N"]
+    return sum(found.values())

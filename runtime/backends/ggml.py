@@ -1,0 +1,78 @@
+"""ggml's own quantizers, out of the library that llama.cpp brings: float32 rows to blocks."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.errors import MissingPackageError, ShapeError
+from runtime.backends.llama import load_library
+
+Float32 = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
+
+# Names as recipes and llama.cpp write them -> ggml's numbers (ggml.h, enum ggml_type).
+TYPES: Mapping[str, int] = {
+    "f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "q2_K": 10,
+    "q3_K": 11, "q4_K": 12, "q5_K": 13, "q6_K": 14, "iq4_nl": 20, "iq4_xs": 23, "bf16": 30,
+}  # fmt: skip
+NAMES: Mapping[int, str] = {number: name for name, number in TYPES.items()}
+
+
+class Ggml:
+    """The quantizing functions of one ggml library."""
+
+    def __init__(self) -> None:
+        """Load it. Raises MissingPackageError."""
+        package = Path(str(load_library().__file__)).parent / "lib"
+        ending = {"darwin": "libggml-base.dylib", "win32": "ggml-base.dll"}.get(
+            sys.platform, "libggml-base.so"
+        )
+        try:
+            lib = ctypes.CDLL(str(package / ending))
+        except OSError as error:
+            raise MissingPackageError(
+                "llama-cpp-python", extra="quant", needed_for="quantizing a GGUF"
+            ) from error
+        lib.ggml_row_size.restype = ctypes.c_size_t
+        lib.ggml_row_size.argtypes = [ctypes.c_int, ctypes.c_int64]
+        lib.ggml_blck_size.restype = ctypes.c_int64
+        lib.ggml_blck_size.argtypes = [ctypes.c_int]
+        lib.ggml_quantize_chunk.restype = ctypes.c_size_t
+        lib.ggml_quantize_chunk.argtypes = [
+            ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64,
+            ctypes.c_int64, ctypes.c_void_p,
+        ]  # fmt: skip
+        self._lib = lib
+
+    def row_bytes(self, kind: str, n_columns: int) -> int:
+        """Bytes that a row takes."""
+        return int(self._lib.ggml_row_size(TYPES[kind], n_columns))
+
+    def fits(self, kind: str, n_columns: int) -> bool:
+        """Whether rows of that width can be of a type: K-quants need multiples of 256."""
+        return n_columns % int(self._lib.ggml_blck_size(TYPES[kind])) == 0
+
+    def quantize(self, kind: str, rows: Float32, importance: Float32 | None = None) -> Bytes:
+        """Rows float32 (n, n_columns) as blocks, uint8 (n, row_bytes); the GIL is let go.
+
+        importance: float32 (n_columns,), how much each column's error matters, where known.
+        Raises ShapeError for a width that the type does not take.
+        """
+        n_rows, n_columns = rows.shape
+        if not self.fits(kind, n_columns):
+            raise ShapeError(f"{kind} rows", got=n_columns, want="a multiple of the block size")
+        source = np.ascontiguousarray(rows, np.float32)
+        out = np.empty((n_rows, self.row_bytes(kind, n_columns)), np.uint8)
+        weights = None
+        if importance is not None:
+            weights = np.ascontiguousarray(importance, np.float32).ctypes.data
+        self._lib.ggml_quantize_chunk(
+            TYPES[kind], source.ctypes.data, out.ctypes.data, 0, n_rows, n_columns, weights
+        )
+        return out

@@ -1,0 +1,1 @@
+"""Parts of a multistream model: delay lines, cache window, drawing, prompts, saved states."""
