@@ -28,6 +28,7 @@ QUIET_ENV = {
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "DO_NOT_TRACK": "1",
+    "OPENBLAS_NUM_THREADS": "1",  # its idle threads spin on cores that the models need
 }
 
 COMMANDS = {

@@ -19,13 +19,14 @@ from runtime.engines.draft import Draft, DraftMaker
 from runtime.engines.ear import Ear
 from runtime.engines.engine import Context
 from runtime.engines.playback import Saying, hold, play, release
-from runtime.engines.roles import CHUNK_SAMPLES, EAR_RATE_HZ, VoiceActivity
+from runtime.engines.roles import CHUNK_SAMPLES, EAR_RATE_HZ, Float32, VoiceActivity
 from runtime.engines.turns import Decision, Heard, Phase, TurnPolicy, TurnState
 from runtime.trace import Span
 
 _PRE_ROLL_SAMPLES = EAR_RATE_HZ * 3 // 10
 _AHEAD_SAMPLES = EAR_RATE_HZ  # at most one recogniser call ahead a second
 _JUDGE_AGAIN_CHUNKS = 8
+_JUDGED_PAUSE_SAMPLES = EAR_RATE_HZ // 10
 _BANK_SAMPLES = 20 * EAR_RATE_HZ  # longer turns are recognised piece by piece at their pauses
 _JOIN_SAMPLES = SAMPLE_RATE_HZ  # a reply cut within its first second answered half a question
 
@@ -89,7 +90,7 @@ class CascadeEngine:
         roles = self._maker.roles
         quiet = silence()[: FRAME_SAMPLES * EAR_RATE_HZ // SAMPLE_RATE_HZ]
         roles.voice_activity().probability(quiet[:CHUNK_SAMPLES])
-        roles.recogniser.transcribe(quiet)
+        roles.recogniser.warm_up()
         if roles.end_of_turn is not None:
             roles.end_of_turn.probability(quiet)
         roles.speaker.speak(roles.speakable("Ready."), seed=0)
@@ -228,13 +229,20 @@ class CascadeEngine:
         if state.turn.phase is Phase.PAUSED and state.draft is not None:
             if state.turn.n_chunk - state.judged_at >= _JUDGE_AGAIN_CHUNKS:
                 state.judged_at = state.turn.n_chunk
-                self._maker.judge(state.draft, state.ear.since(state.begun_at))
+                self._maker.judge(state.draft, self._until_speech_ended(state))
         elif (
             state.turn.phase is Phase.SPEAKING
             and state.ear.n_heard - state.ahead_at >= _AHEAD_SAMPLES
             and self._maker.crew.ear.idle()
         ):
             self._listen_ahead(state)
+
+    @staticmethod
+    def _until_speech_ended(state: CascadeState) -> Float32:
+        """The turn without most of its pause, which would make it sound finished."""
+        late = state.ear.n_heard - state.voiced_until - _JUDGED_PAUSE_SAMPLES
+        heard = state.ear.since(state.begun_at)
+        return heard[: len(heard) - max(0, late)]
 
     def _listen_ahead(self, state: CascadeState) -> None:
         """Recognise what has been said so far and let the language model read it."""

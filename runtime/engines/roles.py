@@ -37,6 +37,9 @@ class TranscriptLike(Protocol):
 class Recogniser(Protocol):
     """Speech to text, no state between calls."""
 
+    def warm_up(self) -> None:
+        """Run once, so that the first call costs what the others do."""
+
     def transcribe(self, pcm_16k: Float32) -> TranscriptLike:
         """Words in float32 (n,), 16 kHz."""
 

@@ -48,6 +48,9 @@ class LengthRecogniser:
     said: str | None = None
     heard_s: list[float] = field(default_factory=list)
 
+    def warm_up(self) -> None:
+        return None
+
     def transcribe(self, pcm_16k: Float32) -> Words:
         loud_s = float(np.count_nonzero(np.abs(pcm_16k) > 0.02)) / EAR_RATE_HZ
         self.heard_s.append(loud_s)
