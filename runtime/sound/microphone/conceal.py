@@ -18,7 +18,7 @@ _KEPT_SAMPLES = 50 * _PER_MS
 # Exact zeros this long do not happen in sound from a microphone.
 _LEAST_GAP_SAMPLES = 4 * _PER_MS
 # Inside speech: the last 5 ms before the gap were no more than 16 dB below the talker's loudest of
-# late. Speech that ends by itself, even a synthetic voice cut to digital silence, has faded by then.
+# late. Speech that ends by itself has faded by then, even a synthetic voice cut to true silence.
 _LOUD_PART = 0.15
 _LEAST_LOUD = 2e-4
 _LEVEL_KEEP = 0.98  # per frame: halved in 3 s

@@ -26,7 +26,7 @@ _NO_FLOOR_DB = -120.0
 # The talker's level is followed by parts of the difference, upwards quicker: vowels set it.
 _UP_PART, _DOWN_PART = 0.5, 0.02
 # Frames of speech before the gain moves: a breath or a soft first consonant is no measure.
-_LEAST_FRAMES = 3
+_LEAST_FRAMES = 2
 # The gain itself, a frame: quick enough for a first sentence, slow enough not to be heard.
 _GAIN_UP_DB, _GAIN_DOWN_DB = 6.0, 2.0
 _PEAK = 0.97
