@@ -107,6 +107,7 @@ class CascadeEngine:
         return quiet and state.saying is None and self._maker.crew.idle()
 
     def finish(self, state: CascadeState) -> None:
+        state.turn = TurnState()  # nobody is speaking any more: work ahead is not wanted
         for draft in (state.draft, state.saying.draft if state.saying else None):
             if draft is not None:
                 self._maker.drop(draft)

@@ -197,6 +197,8 @@ class DraftMaker:
 
     def _write(self, draft: Draft, chat_state: object) -> None:
         """Write until the first clause, or to the end once the draft is confirmed."""
+        if draft.dropped:  # perhaps with its conversation, whose cache is gone then
+            return
         with draft.lock:
             writing, draft.writing = draft.writing, None
         if writing is None:
