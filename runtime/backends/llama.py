@@ -253,6 +253,8 @@ class LlamaContext:
 
     def forget(self, first_pos: int, end_pos: int = -1) -> None:
         """Drop positions first_pos..end_pos-1 from the cache (-1: to the end)."""
+        if not self._ctx:
+            raise ShapeError("forget", got="a closed context", want="an open one")
         for seq in range(self._options.n_seq):
             if not self._lib.llama_memory_seq_rm(self._memory, seq, first_pos, end_pos):
                 raise ShapeError("forget", got=f"{first_pos}..{end_pos}", want="a removable range")
