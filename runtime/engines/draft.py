@@ -197,7 +197,11 @@ class DraftMaker:
 
     def _write(self, draft: Draft, chat_state: object) -> None:
         """Write until the first clause, or to the end once the draft is confirmed."""
-        if draft.dropped:  # perhaps with its conversation, whose cache is gone then
+
+        def wanted() -> bool:
+            return not draft.dropped
+
+        if not wanted():  # its conversation may be over, and its cache gone
             return
         with draft.lock:
             writing, draft.writing = draft.writing, None
@@ -207,15 +211,13 @@ class DraftMaker:
                 watch = Stopwatch()
                 draft.whole_p = self.roles.chat.completeness(chat_state, said)
                 self._note(draft, "llm_whole", watch)
-            writing = self.roles.chat.reply(
-                chat_state, said, self.sampling, wanted=lambda: not draft.dropped
-            )
+            writing = self.roles.chat.reply(chat_state, said, self.sampling, wanted=wanted)
             with draft.lock:
                 if draft.whole_p < OPEN_P and not draft.confirmed:
                     draft.writing = writing  # not worth a reply until it proves to be the end
                     return
         first = draft.n_written == 0
-        while not draft.dropped:
+        while wanted():
             with self.cores.core(Urgency.LANGUAGE):
                 watch = Stopwatch()
                 piece = next(writing, None)

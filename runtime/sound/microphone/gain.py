@@ -1,9 +1,9 @@
 """Automatic gain: a quiet talker is brought up, a loud one down, everybody else left alone.
 
-Voice activity detection loses one chunk in ten at -56 dBFS and nothing worth speaking of at -40, so
-speech between -34 and -14 dBFS passes untouched, to the bit, and what lies outside is brought to
-the nearer edge. Only speech moves the gain: between words and while the assistant is heard it
-stands still, so noise is not pumped up and echo is not taken for a quiet talker.
+Voice activity detection loses one chunk in ten at -60 dBFS and nothing worth speaking of at -40, so
+speech whose vowels are between -40 and -8 dBFS passes untouched, to the bit. What is below is
+brought to -30, what is above to -8. Only speech moves the gain: between words and while the
+assistant is heard it stands still, so noise is not pumped up and echo is not taken for a talker.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import numpy as np
 from edge.frame import FRAME_SAMPLES, Pcm
 from runtime.sound.levels import duck, from_db, to_db
 
-_LOWEST_DB, _HIGHEST_DB = -32.0, -8.0
+_LOWEST_DB, _HIGHEST_DB = -40.0, -8.0
+_RAISED_DB = -30.0
 _MOST_UP_DB, _MOST_DOWN_DB = 36.0, 18.0
 _BLOCK = 480  # 20 ms
 # Speech stands this far above the quietest blocks of the last seconds, and is no quieter than this.
@@ -81,7 +82,8 @@ def _follow(state: GainState, pcm: Pcm) -> GainState:
     state = replace(state, speech_db=speech_db, n_speech=state.n_speech + 1)
     if state.n_speech < _LEAST_FRAMES:
         return state
-    up_db = min(max(0.0, _LOWEST_DB - speech_db), _MOST_UP_DB)
+    is_quiet = speech_db < (_RAISED_DB if state.gain_db > 0 else _LOWEST_DB)
+    up_db = min(_RAISED_DB - speech_db, _MOST_UP_DB) if is_quiet else 0.0
     down_db = min(max(0.0, speech_db - _HIGHEST_DB), _MOST_DOWN_DB)
     wanted_db = up_db - down_db
     step_db = min(max(wanted_db - state.gain_db, -_GAIN_DOWN_DB), _GAIN_UP_DB)
