@@ -180,7 +180,6 @@ class LlamaContext:
             raise ModelDamagedError(
                 f"llama.cpp cannot make a context of {options.n_ctx} positions; is memory short?"
             )
-        self._memory = lib.llama_get_memory(self._ctx)
         self._token_batch = lib.llama_batch_init(options.n_batch, 0, 1)
         self._embedding_batch: Any = None
 
@@ -195,14 +194,11 @@ class LlamaContext:
         room = self._options.n_batch
         for start in range(0, len(tokens), room):
             part = tokens[start : start + room]
-            batch = self._token_batch
-            batch.n_tokens = len(part)
-            for i, token in enumerate(part):
-                batch.token[i] = token
+            batch = self._tokens_in(part)
             last = start + room >= len(tokens)
             self._place(batch, len(part), first_pos + start, want_last=last, want_all=False)
             self._run(batch)
-        return self._view(self._lib.llama_get_logits_ith(self._ctx, -1), self._n_vocab)
+        return self._view(self._lib.llama_get_logits_ith(self._require_open(), -1), self._n_vocab)
 
     def decode_embeddings(
         self, x: Float32, first_pos: int, *, want_all: bool = False
@@ -253,10 +249,8 @@ class LlamaContext:
 
     def forget(self, first_pos: int, end_pos: int = -1) -> None:
         """Drop positions first_pos..end_pos-1 from the cache (-1: to the end)."""
-        if not self._ctx:
-            raise ShapeError("forget", got="a closed context", want="an open one")
         for seq in range(self._options.n_seq):
-            if not self._lib.llama_memory_seq_rm(self._memory, seq, first_pos, end_pos):
+            if not self._lib.llama_memory_seq_rm(self._cache(), seq, first_pos, end_pos):
                 raise ShapeError("forget", got=f"{first_pos}..{end_pos}", want="a removable range")
 
     def shift(self, first_pos: int, end_pos: int, delta: int) -> None:
@@ -265,22 +259,22 @@ class LlamaContext:
         The next decode pays for it: every key that is held is rotated once.
         """
         for seq in range(self._options.n_seq):
-            self._lib.llama_memory_seq_add(self._memory, seq, first_pos, end_pos, delta)
+            self._lib.llama_memory_seq_add(self._cache(), seq, first_pos, end_pos, delta)
 
     def span(self) -> tuple[int, int]:
         """First and last position held; (-1, -1) when empty."""
         return (
-            int(self._lib.llama_memory_seq_pos_min(self._memory, 0)),
-            int(self._lib.llama_memory_seq_pos_max(self._memory, 0)),
+            int(self._lib.llama_memory_seq_pos_min(self._cache(), 0)),
+            int(self._lib.llama_memory_seq_pos_max(self._cache(), 0)),
         )
 
     def save(self) -> bytes:
         """The cache's content, to be given to load() of a context with the same options."""
         parts = []
         for seq in range(self._options.n_seq):
-            size = self._lib.llama_state_seq_get_size(self._ctx, seq)
+            size = self._lib.llama_state_seq_get_size(self._require_open(), seq)
             buffer = (ctypes.c_uint8 * size)()
-            n = self._lib.llama_state_seq_get_data(self._ctx, buffer, size, seq)
+            n = self._lib.llama_state_seq_get_data(self._require_open(), buffer, size, seq)
             parts += [n.to_bytes(8, "little"), bytes(memoryview(buffer)[:n])]
         return b"".join(parts)
 
@@ -293,7 +287,9 @@ class LlamaContext:
             start += 8 + n
             buffer = (ctypes.c_uint8 * max(1, len(part))).from_buffer_copy(part or b"\0")
             whole = 0 < n == len(part)
-            if not whole or not self._lib.llama_state_seq_set_data(self._ctx, buffer, n, seq):
+            if not whole or not self._lib.llama_state_seq_set_data(
+                self._require_open(), buffer, n, seq
+            ):
                 raise ModelDamagedError("this saved state does not fit the model or its context")
 
     def close(self) -> None:
@@ -305,8 +301,27 @@ class LlamaContext:
             self._lib.llama_free(self._ctx)
             self._ctx = None
 
+    def _require_open(self) -> Any:
+        """The library's handle; a freed one would take the whole process down."""
+        if not self._ctx:
+            raise ShapeError("llama.cpp", got="a closed context", want="an open one")
+        return self._ctx
+
+    def _cache(self) -> Any:
+        return self._lib.llama_get_memory(self._require_open())
+
+    def _tokens_in(self, tokens: Sequence[int]) -> Any:
+        """The batch for tokens, filled with at most n_batch of them."""
+        self._require_open()
+        batch = self._token_batch
+        batch.n_tokens = len(tokens)
+        for i, token in enumerate(tokens):
+            batch.token[i] = token
+        return batch
+
     def _embeddings_in(self, x: Float32) -> Any:
         """The batch for embeddings, x copied into it."""
+        self._require_open()
         if self._embedding_batch is None:
             size = max(self._options.n_batch, self._options.n_seq)
             self._embedding_batch = self._lib.llama_batch_init(size, self._n_embd, 1)
@@ -327,7 +342,7 @@ class LlamaContext:
             batch.logits[i] = want_all or (want_last and i == n - 1)
 
     def _run(self, batch: Any) -> None:
-        code = self._lib.llama_decode(self._ctx, batch)
+        code = self._lib.llama_decode(self._require_open(), batch)
         if code == 1:
             raise ShapeError("llama_decode", got="a full cache", want="room in n_ctx")
         if code != 0:
@@ -335,7 +350,7 @@ class LlamaContext:
 
     def _rows(self, getter: Any, n_rows: int, width: int) -> Float32:
         first = -n_rows
-        rows = [self._view(getter(self._ctx, first + i), width) for i in range(n_rows)]
+        rows = [self._view(getter(self._require_open(), first + i), width) for i in range(n_rows)]
         return rows[0][None] if n_rows == 1 else np.stack(rows)
 
     @staticmethod

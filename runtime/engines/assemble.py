@@ -20,7 +20,7 @@ from runtime.models.tts import Voice
 from runtime.models.turn import EndOfTurn
 from runtime.models.vad import Vad
 
-_CTX_MARGIN_TOKENS = 256  # room for the question and the reply beyond the conversation's budget
+_CTX_MARGIN_TOKENS = 1024  # room for the longest question and its reply beyond the budget
 
 
 def open_cascade(

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from edge.errors import ConfigError
 from edge.frame import FRAME_NS, FRAME_SAMPLES, SAMPLE_RATE_HZ, Event, Frame, Pcm, Reply, silence
 from runtime.cores import Urgency
 from runtime.engines import turns
@@ -98,7 +99,13 @@ class CascadeEngine:
     def start(self, *, seed: int, context: Context) -> CascadeState:
         roles = self._maker.roles
         opening = messages(Conversation(context), "")
-        conversation = Conversation(context, n_opening_tokens=roles.chat.count_tokens(opening))
+        n_opening = roles.chat.count_tokens(opening)
+        if n_opening > self._config.budget_tokens:
+            raise ConfigError(
+                f"the prompt takes {n_opening} tokens, but [context] budget_tokens is "
+                f"{self._config.budget_tokens}: shorten the prompt or raise the budget"
+            )
+        conversation = Conversation(context, n_opening_tokens=n_opening)
         chat = roles.chat.start(seed=seed, opening=opening)
         return CascadeState(conversation, chat, roles.voice_activity(), seed)
 

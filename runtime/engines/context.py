@@ -9,6 +9,9 @@ from runtime.engines.engine import Context
 
 Message = Mapping[str, str]
 
+# Of a longer turn the language model is shown the end, two minutes of speech.
+_MOST_WORDS = 300
+
 
 @dataclass(frozen=True, slots=True)
 class Turn:
@@ -50,7 +53,10 @@ class Conversation:
 
 
 def messages(conversation: Conversation, user: str) -> tuple[Message, ...]:
-    """Chat messages for a reply to user: prompt, examples, turns, then what was just said."""
+    """Chat messages for a reply to user: prompt, examples, turns, then what was just said.
+
+    Of a monologue only the last 300 words.
+    """
     out: list[Message] = []
     if conversation.context.prompt:
         out.append({"role": "system", "content": conversation.context.prompt})
@@ -58,7 +64,7 @@ def messages(conversation: Conversation, user: str) -> tuple[Message, ...]:
         out += _exchange(example.user, example.reply)
     for turn in conversation.turns:
         out += turn.said()
-    out.append({"role": "user", "content": user})
+    out.append({"role": "user", "content": " ".join(user.split()[-_MOST_WORDS:])})
     return tuple(out)
 
 
