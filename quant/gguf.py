@@ -26,7 +26,7 @@ _FILE_TYPES = {
     "q3_K": 12, "q4_K": 15, "q5_K": 17, "q6_K": 18, "iq4_nl": 25, "iq4_xs": 30, "bf16": 32,
 }  # fmt: skip
 
-# Gives the type a matrix shall have, by its name in the GGUF.
+# Gives the type a matrix shall have, by its name in the GGUF; "" for the one it is stored in.
 TypeOf = Callable[[str], str]
 
 
@@ -83,7 +83,7 @@ def _kind(ggml: Ggml, tensor: StoredTensor, type_of: TypeOf, fallback: str) -> s
         )
     if len(tensor.shape) < 2:
         return stored
-    wanted = type_of(tensor.name)
+    wanted = type_of(tensor.name) or stored
     for kind in (wanted, fallback):
         if kind not in TYPES:
             raise UsageError(f"unknown tensor type {kind!r}; known are {', '.join(TYPES)}")

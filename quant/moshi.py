@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,8 +19,11 @@ from edge.manifest import (
     verify,
     write_manifest,
 )
-from quant.gguf import quantize_gguf
+from edge.outputs import check_new_folder
+from export.gguf_read import read_gguf
+from quant.gguf import TypeOf, quantize_gguf
 from quant.onnx_matmul import quantize_matmuls
+from quant.onnx_presets import Progress, Quantized, unheard
 from runtime.models.multistream.artifact import KIND
 from runtime.models.multistream.spec import DEPTH_FILE, TEMPORAL_FILE, MoshiSpec
 
@@ -29,15 +33,81 @@ _DEPTH_HEADS = ("linears.",)
 
 @dataclass(frozen=True, slots=True)
 class MoshiRecipe:
-    """Types of a model's parts. temporal, head: llama.cpp's names, such as q4_K.
+    """Types of a model's parts. temporal, head: llama.cpp's names, such as q4_K or q4_K_M.
 
-    depth_bits, depth_head_bits: 4, 8, or 0 for float.
+    "" leaves a part in the type that it is stored in. depth_bits, depth_head_bits: 4, 8, or 0 for
+    float.
     """
 
     temporal: str
     head: str
     depth_bits: int
     depth_head_bits: int
+
+
+# Where llama.cpp's medium mix keeps two more bits, by layer: LLAMA_FTYPE_MOSTLY_Q4_K_M.
+_LAYER = re.compile(r"blk\.(\d+)\.(attn_v|ffn_down)\.weight")
+_MORE = {"q4_K_M": ("q4_K", "q6_K")}
+
+# The names are those that all artifacts' recipes have; "float" copies.
+RECIPES: Mapping[str, MoshiRecipe] = {
+    "float": MoshiRecipe("", "", 0, 0),
+    "transparent": MoshiRecipe("q8_0", "q8_0", 8, 0),
+    "int8": MoshiRecipe("q8_0", "q8_0", 8, 8),
+    "compact": MoshiRecipe("q4_K_M", "q6_K", 8, 8),
+    "int4": MoshiRecipe("q4_K", "q6_K", 4, 8),
+    "tiny": MoshiRecipe("q3_K", "q4_K", 4, 4),
+}
+
+
+def quantize_named(
+    source: Path,
+    recipe: str,
+    out: Path,
+    *,
+    threads: int = 1,
+    on_progress: Progress = unheard,
+) -> Quantized:
+    """Write a smaller artifact by one of RECIPES, all of it or nothing.
+
+    Raises UsageError for another recipe, ArtifactError for what is no whole float artifact.
+    """
+    if recipe not in RECIPES:
+        raise UsageError(
+            f"unknown recipe {recipe!r} for a multistream model; use {', '.join(RECIPES)}"
+        )
+    check_new_folder(out)
+    before = _size_bytes(read_manifest(source))
+    n_tensors = len(read_gguf(source / TEMPORAL_FILE).tensors)
+    done = 0
+
+    def told(_name: str, _n_bytes: int) -> None:
+        nonlocal done
+        done += 1
+        on_progress("quantizing the main transformer's tensors", done, n_tensors)
+
+    quantize_moshi(source, out, RECIPES[recipe], name=recipe, threads=threads, on_tensor=told)
+    made = read_manifest(out)
+    return Quantized(out, recipe, made.recipe.tensors, before, _size_bytes(made))
+
+
+def type_of(recipe: MoshiRecipe, n_layers: int) -> TypeOf:
+    """The type of each matrix of the GGUF, "" where it stays as it is stored."""
+    few, many = _MORE.get(recipe.temporal, (recipe.temporal, recipe.temporal))
+
+    def chosen(name: str) -> str:
+        if name == _HEAD:
+            return recipe.head
+        match = _LAYER.fullmatch(name)
+        return many if match and wants_more(int(match[1]), n_layers) else few
+
+    return chosen
+
+
+def wants_more(layer: int, n_layers: int) -> bool:
+    """Whether llama.cpp's medium mix keeps more bits in a layer: both ends, then every third."""
+    first, last = n_layers // 8, 7 * n_layers // 8
+    return layer < first or layer >= last or (layer - first) % 3 == 2
 
 
 def quantize_moshi(
@@ -65,7 +135,7 @@ def quantize_moshi(
         became = quantize_gguf(
             source / TEMPORAL_FILE,
             folder / TEMPORAL_FILE,
-            lambda tensor: recipe.head if tensor == _HEAD else recipe.temporal,
+            type_of(recipe, spec.n_layers),
             threads=threads,
             on_tensor=on_tensor,
         )
@@ -93,7 +163,11 @@ def _manifest(
     return replace(
         manifest,
         files=files,
-        config=replace(spec, float_kv=False).as_table(),
+        config=replace(spec, float_kv=spec.float_kv and name == "float").as_table(),
         recipe=RecipeRecord(name, became),
         sources=(*manifest.sources, SourceRecord(TEMPORAL_FILE, temporal.sha256)),
     )
+
+
+def _size_bytes(manifest: Manifest) -> int:
+    return sum(record.size_bytes for record in manifest.files)

@@ -14,6 +14,7 @@ from apps.cli.lazy import Lazy, LazyGroup
 from apps.cli.options import json_option
 
 if TYPE_CHECKING:
+    from apps.cli.stages import OnProgress
     from quant.mimi_compare import CodecDifference
     from quant.onnx_presets import Quantized
 
@@ -42,35 +43,53 @@ def quantize() -> None:
 @click.command("run")
 @click.argument("artifact", type=click.Path(path_type=Path), metavar="ARTIFACT")
 @click.option(
-    "--recipe", required=True, metavar="NAME", help="For a codec: float, transparent, int8, tiny."
+    "--recipe",
+    required=True,
+    metavar="NAME",
+    help="float, transparent, int8 or tiny; for a multistream model also compact and int4.",
 )
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="A new folder."
 )
-@click.option("--compare/--no-compare", default=True, help="Run it against ARTIFACT afterwards.")
+@click.option(
+    "--compare/--no-compare", default=True, help="Run a codec against ARTIFACT afterwards."
+)
 @json_option
 def run(artifact: Path, recipe: str, out: Path, compare: bool, as_json: bool) -> None:
-    """Quantize ARTIFACT, a float codec, into a new folder."""
+    """Quantize ARTIFACT, a float codec or multistream model, into a new folder."""
     from apps.cli.stages import stages
-    from quant.mimi_compare import compare_codecs
+    from edge.manifest import read_manifest
+    from quant.moshi import quantize_named
     from quant.onnx_presets import quantize_mimi
-    from runtime.models.mimi import MimiCodec
-    from runtime.models.mimi_probe import probe_sound
+    from runtime.cores import available_cores
+    from runtime.models.multistream.artifact import KIND
 
     difference = None
     with stages() as told:
-        made = quantize_mimi(artifact, recipe, out, on_progress=told)
-        if compare:
-            difference = compare_codecs(
-                MimiCodec(artifact),
-                MimiCodec(out),
-                probe_sound(_COMPARED_FRAMES, seed=0),
-                on_frame=lambda done, total: told("comparing", done, total),
-            )
+        if read_manifest(artifact).kind == KIND:
+            cores = available_cores()
+            made = quantize_named(artifact, recipe, out, threads=cores, on_progress=told)
+        else:
+            made = quantize_mimi(artifact, recipe, out, on_progress=told)
+            difference = _compare(artifact, out, told) if compare else None
     if as_json:
         click.echo(json.dumps(_as_dict(made, difference)))
     else:
         _print(made, difference)
+
+
+def _compare(artifact: Path, out: Path, told: OnProgress) -> CodecDifference:
+    """Run two codecs over the same sound."""
+    from quant.mimi_compare import compare_codecs
+    from runtime.models.mimi import MimiCodec
+    from runtime.models.mimi_probe import probe_sound
+
+    return compare_codecs(
+        MimiCodec(artifact),
+        MimiCodec(out),
+        probe_sound(_COMPARED_FRAMES, seed=0),
+        on_frame=lambda done, total: told("comparing", done, total),
+    )
 
 
 def _as_dict(made: Quantized, difference: CodecDifference | None) -> dict[str, object]:

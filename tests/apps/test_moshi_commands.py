@@ -13,13 +13,16 @@ from apps.cli.bench_duplex import bench_duplex
 from apps.cli.export_moshi import moshi
 from apps.cli.main import run
 from apps.cli.plan import plan
+from apps.cli.quantize import quantize
 from tests.moshi_models import CONFIGS, random_weights, write_safetensors
 
 pytestmark = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("llama_cpp", "onnx", "onnxruntime")),
     reason="needs llama-cpp-python, onnx and onnxruntime: pip install 'edgevoice[cascade,export]'",
 )
-COMMANDS = click.Group(commands={"moshi": moshi, "bench": bench_duplex, "plan": plan})
+COMMANDS = click.Group(
+    commands={"moshi": moshi, "bench": bench_duplex, "plan": plan, "quantize": quantize}
+)
 
 
 def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -52,6 +55,12 @@ def test_export_bench_and_plan_in_turn(tmp_path: Path, capsys: pytest.CaptureFix
     planned = json.loads(text)
     assert (code, planned["engine"]) == (0, "duplex")
     assert planned["choice"]["precision"] == "float"
+    small = tmp_path / "small"
+    code, text, _ = call(capsys, "quantize", out, "--recipe", "int8", "--out", small, "--json")
+    made = json.loads(text)
+    assert (code, made["recipe"]) == (0, "int8")
+    assert made["size_bytes"] < made["size_bytes_before"]
+    assert made["tensors"]["q8_0"] > 2
 
 
 def test_the_published_size_is_the_published_number_of_parameters() -> None:
