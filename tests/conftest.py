@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import sys
 
 import pytest
 from hypothesis import settings
@@ -23,6 +24,14 @@ def pytest_configure() -> None:
     # A test of speed is a test of the machine; a random test that fails must fail again.
     settings.register_profile("edgevoice", deadline=None, derandomize=True)
     settings.load_profile("edgevoice")
+
+
+def pytest_unconfigure() -> None:
+    """Close what llama_cpp leaves open, which would be told below pytest's closing line."""
+    left_open = sys.modules.get("llama_cpp._utils")
+    for name in ("outnull_file", "errnull_file"):
+        if file := getattr(left_open, name, None):
+            file.close()
 
 
 def pytest_report_header() -> list[str]:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from apps.bench.questions import QUESTIONS
 from apps.bench.talker import RandomTalker
 from apps.session import Session, TurnLog
-from edge.frame import FRAME_MS, Frame, Reply
-from runtime.models.tts import Voice
+from edge.frame import FRAME_MS, Frame, Pcm, Reply
 from runtime.trace import Trace, rss_mb
 
 _SAMPLES = 60  # points of the memory curve
@@ -43,7 +41,7 @@ class _Curve:
 
 def run_soak(
     session: Session,
-    voice: Voice,
+    sounds: Sequence[Pcm],
     *,
     minutes: float,
     interrupt_p: float,
@@ -52,11 +50,12 @@ def run_soak(
 ) -> dict[str, Any]:
     """Talk for `minutes` of the session's clock; the report has curves and slopes.
 
+    sounds: what the simulated user says, float32 (n,), 24 kHz each.
+
     rss_slope_mb_per_h and latency_slope_ms_per_h are least-squares slopes over the second half,
     after everything has been loaded and every buffer has reached its size.
     """
     n_frames = int(minutes * 60_000 / FRAME_MS)
-    sounds = [voice.speak(q.text, seed=i).pcm for i, q in enumerate(QUESTIONS)]
     talker = RandomTalker(sounds, session.clock, n_frames, seed=seed, interrupt_p=interrupt_p)
     curve = _Curve(max(1, n_frames // _SAMPLES), told)
     trace, log = Trace(), TurnLog()

@@ -42,6 +42,7 @@ def bench_soak(
 ) -> None:
     """Hold a long conversation with random questions and interruptions."""
     from apps.bench.machine import machine
+    from apps.bench.questions import QUESTIONS
     from apps.bench.soak import run_soak
     from apps.session import open_session
     from edge.atomic import write_text
@@ -51,10 +52,12 @@ def bench_soak(
     from runtime.models.tts import Voice
 
     voice = Voice(ModelStore(read_lock()).files("hibari-heart"))
+    sounds = [voice.speak(question.text, seed=i).pcm for i, question in enumerate(QUESTIONS)]
+    del voice  # the user's voice is not the assistant's memory
     session = open_session(load_config().config, "fast" if clock == "fast" else "real")
     told = None if as_json else (lambda p: click.echo(f"{p['at_s']:7.0f} s  {p['rss_mb']:.0f} MiB"))
     report = run_soak(
-        session, voice, minutes=minutes, interrupt_p=interrupt_p, seed=seed, told=told
+        session, sounds, minutes=minutes, interrupt_p=interrupt_p, seed=seed, told=told
     )
     session.close()
     result = {"bench": "soak", "clock": clock, "machine": machine(), **report}

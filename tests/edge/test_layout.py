@@ -31,7 +31,7 @@ OWNERS = {
     "soxr": {"edge.resample"},
     "torch": {"export"},
 }
-HEAVY = (*OWNERS, "numpy", "rich", "tokenizers", "packaging", "platformdirs")
+HEAVY = (*OWNERS, "numpy", "rich", "packaging", "platformdirs")
 
 
 def sources() -> list[Path]:
