@@ -27,7 +27,8 @@ from runtime.loop import LoopReport, Observer, run
 from runtime.sound.card.connect import Wish
 from runtime.sound.clear import Clarity, ClearPort
 from runtime.sound.device import DevicePort, DeviceSettings
-from runtime.sound.devices import Direction, default_device, list_devices, match
+from runtime.sound.device_info import Direction, default_device, match
+from runtime.sound.devices import list_devices
 from runtime.sound.echo import EchoCanceller
 from runtime.sound.files import FilePort
 from runtime.sound.port import AudioPort

@@ -13,7 +13,7 @@ from apps.checks.child import answer
 from edge.errors import EdgeError
 from edge.frame import Pcm
 from runtime.sound.card.portaudio import PortAudio, StreamSpec
-from runtime.sound.devices import default_device, match
+from runtime.sound.device_info import default_device, match
 
 LISTEN_S = 0.5
 PATIENCE_S = 3.0

@@ -9,7 +9,8 @@ from apps.checks.check import Check
 from apps.checks.child import ChildResult, run_module
 from edge.config import load_config
 from edge.errors import EdgeError
-from runtime.sound.devices import DeviceInfo, Direction, list_devices
+from runtime.sound.device_info import DeviceInfo, Direction
+from runtime.sound.devices import list_devices
 
 NO_SOUND = "without it only audio files work"
 PERMISSION = {

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import click
 
 from apps.cli.options import json_option
-from runtime.sound.devices import DeviceInfo, default_device, list_devices
+from runtime.sound.device_info import DeviceInfo, default_device
+from runtime.sound.devices import list_devices
 
 
 @click.command()

@@ -6,7 +6,7 @@ import pytest
 
 from apps.cli.devices import report
 from edge.errors import DeviceError
-from runtime.sound.devices import DeviceInfo
+from runtime.sound.device_info import DeviceInfo
 
 CARD = DeviceInfo("USB Card [x]", "ALSA", 1, 2, 48_000, True, False)
 SPEAKER = DeviceInfo("Loud", "ALSA", 0, 6, 44_100, False, True)

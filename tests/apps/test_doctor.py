@@ -16,7 +16,7 @@ from apps.cli.main import run
 from edge.errors import DeviceError
 from edge.lock import LockFile
 from edge.store import FileCheck
-from runtime.sound.devices import DeviceInfo
+from runtime.sound.device_info import DeviceInfo
 
 AVX2 = frozenset({"avx2", "fma", "f16c"})
 GGUF = LockFile("tiny.gguf", "0" * 64, 8)

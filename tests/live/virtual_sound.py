@@ -19,7 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from edge.errors import DeviceError
-from runtime.sound.devices import DeviceInfo, default_device, list_devices
+from runtime.sound.device_info import DeviceInfo, default_device
+from runtime.sound.devices import list_devices
 
 MICROPHONE, SPEAKER = "virtual_microphone", "virtual_speaker"
 _TOOLS = ("pulseaudio", "pactl", "paplay", "parec")

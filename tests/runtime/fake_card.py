@@ -11,7 +11,7 @@ from edge.errors import DeviceError
 from edge.frame import Pcm
 from runtime.clock import ManualClock
 from runtime.sound.card.portaudio import BLOCK_MS, OnBlock, StreamSpec
-from runtime.sound.devices import DeviceInfo
+from runtime.sound.device_info import DeviceInfo
 
 BLOCK_NS = BLOCK_MS * 1_000_000
 RAMP_SAMPLES = 24_000

@@ -7,12 +7,8 @@ from dataclasses import asdict, replace
 import pytest
 
 from edge.errors import DeviceError
-from runtime.sound.devices import (
-    DeviceInfo,
-    default_device,
-    list_devices,
-    match,
-)
+from runtime.sound.device_info import DeviceInfo, default_device, match
+from runtime.sound.devices import list_devices
 
 USB = DeviceInfo("USB Speakerphone: Audio (hw:1,0)", "ALSA", 1, 2, 48_000, False, False)
 PULSE = DeviceInfo("pulse", "ALSA", 32, 32, 44_100, False, False)

@@ -11,7 +11,7 @@ from edge.frame import FRAME_MS, SAMPLE_RATE_HZ
 from runtime.clock import Clock
 from runtime.sound.card.link import Link, OneStream
 from runtime.sound.card.portaudio import BLOCK_MS, Backend, Stream, StreamSpec
-from runtime.sound.devices import DeviceInfo, Direction, default_device, match
+from runtime.sound.device_info import DeviceInfo, Direction, default_device, match
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ import numpy as np
 from edge.frame import FRAME_MS, FRAME_SAMPLES, SAMPLE_RATE_HZ, Pcm
 from edge.resample import Resampler
 from runtime.sound.card.portaudio import BLOCK_MS, Stream, StreamSpec
-from runtime.sound.devices import DeviceInfo
+from runtime.sound.device_info import DeviceInfo
 from runtime.sound.ring import SampleRing
 
 # A ring holds this much. What is older than a few frames is never used, but a loop that stalls for

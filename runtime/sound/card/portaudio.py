@@ -12,7 +12,7 @@ import numpy as np
 
 from edge.errors import DeviceError, MissingPackageError
 from edge.frame import Pcm
-from runtime.sound.devices import DeviceInfo
+from runtime.sound.device_info import DeviceInfo
 
 # A quarter of a frame: an exact divisor, and short enough to add little latency.
 BLOCK_MS = 20
