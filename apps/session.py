@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from edge.config import Config
+from edge.config import AudioConfig, Config
 from edge.errors import UsageError
 from edge.frame import Event, Frame, Reply
 from edge.history import History
@@ -203,44 +203,56 @@ def check_devices(config: Config) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A port for the loop, and the echo canceller in it if there is one."""
+    """A port for the loop, and the part of it that makes the microphone fit to be heard."""
 
     port: AudioPort
-    clear: ClearPort | None = None
+    clear: ClearPort
 
-    def clarity(self) -> Clarity | None:
-        """What the canceller knows now; None where there is none."""
-        return None if self.clear is None else self.clear.clarity
+    def clarity(self) -> Clarity:
+        """What is known now of echo and microphone."""
+        return self.clear.clarity
 
 
 def open_port(
     session: Session, inputs: Sequence[Path], output: Path | None, *, stereo: bool
 ) -> Opened:
-    """Files if there are any, else the sound card without echo; recorded if an output is named."""
+    """Files if there are any, else the sound card; recorded if an output is named.
+
+    A recording's left side is the file as it is, or what was heard of the user over the card.
+    """
     audio, loop = session.config.audio, session.config.loop
-    port: AudioPort
-    clear: ClearPort | None = None
     if inputs:
-        port = FilePort(inputs, session.clock)
-    else:
-        wish = Wish(audio.input or None, audio.output or None)
-        settings = DeviceSettings(wish, max_behind_frames=loop.max_behind_frames)
-        port = DevicePort(settings, session.clock)
-        if audio.echo_cancel:
-            canceller = EchoCanceller(noise_suppress=audio.noise_suppress)
-            port = clear = ClearPort(port, canceller)
-    return Opened(port if output is None else RecordingPort(port, output, stereo=stereo), clear)
+        played: AudioPort = FilePort(inputs, session.clock)
+        if output is not None:
+            played = RecordingPort(played, output, stereo=stereo)
+        clear = cleared(audio, played, echo=False)
+        return Opened(clear, clear)
+    wish = Wish(audio.input or None, audio.output or None)
+    settings = DeviceSettings(wish, max_behind_frames=loop.max_behind_frames)
+    clear = cleared(audio, DevicePort(settings, session.clock), echo=True)
+    if output is None:
+        return Opened(clear, clear)
+    return Opened(RecordingPort(clear, output, stereo=stereo), clear)
 
 
-def summary(
-    report: LoopReport, log: TurnLog, ready_s: float, clarity: Clarity | None = None
-) -> dict[str, Any]:
+def cleared(audio: AudioConfig, port: AudioPort, *, echo: bool) -> ClearPort:
+    """A port whose sound is made fit to be heard, as configured. echo: it can hear the assistant.
+
+    Raises MissingPackageError.
+    """
+    canceller = None
+    if echo and audio.echo_cancel:
+        canceller = EchoCanceller(noise_suppress=audio.noise_suppress, warm_up_ms=audio.warm_up_ms)
+    return ClearPort(port, canceller, mend=audio.mend, auto_gain=audio.auto_gain)
+
+
+def summary(report: LoopReport, log: TurnLog, ready_s: float, clarity: Clarity) -> dict[str, Any]:
     """The JSON object of `edge talk --json`."""
     return {
         "turns": log.turns,
         **report.timings,
         "port": dataclasses.asdict(report.counters),
-        "echo": None if clarity is None else dataclasses.asdict(clarity),
+        **dataclasses.asdict(clarity),
         "rss_mb": round(report.peak_rss_mb, 1),
         "ready_s": round(ready_s, 2),
     }

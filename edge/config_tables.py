@@ -49,12 +49,18 @@ class AudioConfig:
     """Loudspeaker, by name or a part of it; "" is the system's default."""
     echo_cancel: bool = True
     """Take the assistant's own voice out of the microphone; not needed with headphones."""
+    warm_up_ms: int = _within(1_500, 0, 10_000)
+    """How much of its own first speech the canceller may learn from while nothing is listened to;
+    mostly it needs 400 ms."""
     noise_suppress: bool = True
     """Lower steady noise in the microphone."""
+    mend: bool = True
+    """Fill gaps of up to 60 ms where a line loses sound, and take out a constant part."""
     auto_gain: bool = True
     """Bring the speaker's voice to an even level."""
     duck_db: float = _within(-12.0, -60.0, 0.0)
-    """Level of the assistant's voice, in dB, while somebody may be about to interrupt it."""
+    """Level of the assistant's voice, in dB, from the first sound of somebody who may be about to
+    interrupt it until that proves to be nothing or it falls silent; 0 never lowers it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +96,10 @@ class TurnsConfig:
     """Words that silence the assistant and call for no answer."""
     backchannel_ms: int = _within(400, 0, 5_000)
     """Speech over the assistant that is no longer than this ("mhm") does not interrupt it."""
+    faint_db: int = _within(12, 0, 60)
+    """A voice so many dB below the user's own does not interrupt the assistant; 0 lets any."""
+    own_words: bool = True
+    """Whether a turn that only repeats what the assistant has just said is taken for its echo."""
 
 
 @dataclass(frozen=True, slots=True)

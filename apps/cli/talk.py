@@ -197,22 +197,29 @@ def _until_interrupted(live: bool) -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
-def _tell(event: Event, clarity: Clarity | None) -> None:
+def _tell(event: Event, clarity: Clarity) -> None:
     """What a person wants to see while it happens."""
     if event.kind == "reply_started":
         latency = event.facts["latency_ms"]
         total = latency["total"] if isinstance(latency, dict) else 0
         click.secho(f"you   {event.facts['user']}", fg="cyan")
-        echo = ""
-        if clarity is not None and clarity.erle_db is not None:
-            echo = f", echo {clarity.erle_db:.0f} dB down"
-        click.secho(f"      answered after {total:.0f} ms{echo}", dim=True)
+        click.secho(f"      answered after {total:.0f} ms{_heard_how(clarity)}", dim=True)
     elif event.kind == "reply_ended":
         cut = " [interrupted]" if event.facts["interrupted"] else ""
         click.secho(f"edge  {event.facts['reply']}{cut}", fg="green")
     elif event.kind == "nothing_said" and event.facts["user"]:
         click.secho(f"you   {event.facts['user']}", fg="cyan")
     sys.stdout.flush()
+
+
+def _heard_how(clarity: Clarity) -> str:
+    """The part of the latency line that tells of echo and gain."""
+    told = ""
+    if clarity.echo is not None and clarity.echo.erle_db is not None:
+        told += f", echo {clarity.echo.erle_db:.0f} dB down"
+    if abs(clarity.microphone.gain_db) >= 1:
+        told += f", gain {clarity.microphone.gain_db:+.0f} dB"
+    return told
 
 
 def _panel(report: dict[str, Any]) -> None:
@@ -230,6 +237,8 @@ def _panel(report: dict[str, Any]) -> None:
         table.add_row(str(number), *(f"{turn['latency_ms'][s]:.0f}" for s in stages))
     if report["turns"]:
         console.print(table)
+    for finding in report["microphone"]["findings"].values():
+        console.print(f"note: {finding}", style="yellow", highlight=False)
     step, frames = report["frames"]["step_ms"], report["frames"]
     console.print(
         f"{frames['count']} frames, {frames['missed']} missed; step p50 {step['p50']:.1f}, "

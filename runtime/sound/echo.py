@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from edge.errors import MissingPackageError
-from edge.frame import FRAME_SAMPLES, SAMPLE_RATE_HZ, Pcm, check_frame
+from edge.frame import FRAME_MS, FRAME_SAMPLES, SAMPLE_RATE_HZ, Pcm, check_frame
 from runtime.sound.cancel.align import DelayFinder
 from runtime.sound.cancel.gate import ResidueGate
 from runtime.sound.cancel.line import LONGEST_HOLD_SAMPLES, FarLine
@@ -41,6 +41,8 @@ _TAIL_SAMPLES = 1_000 * _PER_MS
 _FADE_SAMPLES = 10 * _PER_MS
 # An echo would have shown itself to the correlation within 6 s of speech: there is none.
 _SEARCH_FRAMES = 75
+# Echo may still come for so long after its sound was due, or was played if its way is not known.
+_LINGER_SAMPLES, _UNKNOWN_WAY_SAMPLES = 300 * _PER_MS, 500 * _PER_MS
 
 
 class _Processor(Protocol):
@@ -58,11 +60,19 @@ class EchoCanceller:
     passed on; a new conversation has a new one. Not for two threads.
     """
 
-    def __init__(self, *, noise_suppress: bool = True, delay_ms: float | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        noise_suppress: bool = True,
+        delay_ms: float | None = None,
+        warm_up_ms: float = 0.0,
+    ) -> None:
         """noise_suppress: 12 dB of noise suppression while the assistant is heard.
 
-        delay_ms: as for set_delay_ms. Raises MissingPackageError.
+        delay_ms: as for set_delay_ms. warm_up_ms: speech of the assistant within which the
+        canceller is given time to prove itself; see warming_up. Raises MissingPackageError.
         """
+        self._warm_up_ms = warm_up_ms
         self._webrtc = _open_webrtc(noise_suppress=noise_suppress)
         self._lag = _LAG_SUPPRESSING if noise_suppress else _LAG_PLAIN
         self._finder = DelayFinder()
@@ -105,6 +115,18 @@ class EchoCanceller:
         if self._finder.found_ms is None and self._meter.n_far >= _SEARCH_FRAMES:
             return True
         return not self._meter.is_low
+
+    @property
+    def warming_up(self) -> bool:
+        """Echo is due and the canceller has not proved itself: what is left is not to be trusted.
+
+        Never again once it has converged, and not beyond the first warm_up_ms of the assistant's
+        speech: a room in which it never converges must not make it deaf.
+        """
+        if self.converged or self._meter.n_far * FRAME_MS >= self._warm_up_ms:
+            return False
+        way = self._line.hold if self._aligned else _UNKNOWN_WAY_SAMPLES
+        return self._line.n_silent <= way + _LINGER_SAMPLES
 
     @property
     def passing(self) -> bool:
