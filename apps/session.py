@@ -42,26 +42,37 @@ ClockName = Literal["real", "fast"]
 class TurnLog:
     """Collects an engine's events into turns.
 
-    told: sees each event as it happens. keep: gets each turn once it is over.
+    told: sees each event as it happens. keep: gets each turn once it is over; an interrupted one
+    only when the next begins, because it may yet go on.
     """
 
     told: Callable[[Event], None] = lambda _event: None
     keep: Callable[[dict[str, Any]], object] = lambda _turn: None
     turns: list[dict[str, Any]] = field(default_factory=list)
     explained: list[str] = field(default_factory=list)
+    _kept: int = 0
 
     def observe(self, _frame: Frame, reply: Reply) -> None:
         """Take one frame's events; an Observer for the loop."""
         for event in reply.events:
             if event.kind == "reply_started":
+                self.finish()
                 self.turns.append({**event.facts, "reply": "", "interrupted": False})
             elif event.kind == "reply_ended" and self.turns:
                 self.turns[-1].update(event.facts)
-                self.keep(self.turns[-1])
+                if not event.facts["interrupted"]:
+                    self.finish()
             if "why" in event.facts:
                 at_s, why = event.facts.get("at_s"), event.facts["why"]
                 self.explained.append(f"{at_s:>9} s  {event.kind:<18} {why}")
             self.told(event)
+
+    def finish(self) -> None:
+        """Keep the turn that may have waited to go on."""
+        for turn in self.turns[self._kept :]:
+            if turn["reply"]:
+                self.keep(turn)
+        self._kept = len(self.turns)
 
 
 @dataclass(slots=True)
@@ -95,16 +106,19 @@ class Session:
         log.keep = lambda turn: history.append(
             user=turn["user"], reply=turn["reply"], engine=talk.engine
         )
-        report = run(
-            self.engine,
-            port,
-            self.clock,
-            seed=talk.seed,
-            context=opening_context(self.config),
-            trace=trace,
-            observe=_both(log.observe, also),
-            stop=lambda: stop() or bool(self.failures),
-        )
+        try:
+            report = run(
+                self.engine,
+                port,
+                self.clock,
+                seed=talk.seed,
+                context=opening_context(self.config),
+                trace=trace,
+                observe=_both(log.observe, also),
+                stop=lambda: stop() or bool(self.failures),
+            )
+        finally:
+            log.finish()
         if self.failures:
             raise self.failures[0]
         return report

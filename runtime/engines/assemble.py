@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from edge.config import Config
 from edge.store import ModelStore
 from runtime.cores import CoreBudget, available_cores
-from runtime.engines.cascade import CascadeConfig, CascadeEngine
+from runtime.engines.cascade import CascadeEngine
+from runtime.engines.cascade_state import CascadeConfig
 from runtime.engines.draft import Crew, DraftMaker
 from runtime.engines.roles import Roles
 from runtime.engines.speakable import load_speller, speakable
@@ -77,6 +78,9 @@ def cascade_config(config: Config) -> CascadeConfig:
         policy,
         budget_tokens=config.context.budget_tokens,
         stop_words=tuple(config.turns.stop_words),
+        duck_db=config.audio.duck_db,
+        faint_db=config.turns.faint_db,
+        own_words=config.turns.own_words,
     )
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from edge.frame import FRAME_SAMPLES, SAMPLE_RATE_HZ, Pcm, silence
 from runtime.engines.context import heard_part
 from runtime.engines.draft import Draft
+from runtime.sound.levels import duck, from_db
 
 _PER_MS = SAMPLE_RATE_HZ // 1000
 _FADE_SAMPLES = 10 * _PER_MS
@@ -22,7 +21,8 @@ class Saying:
 
     draft: where clauses come from. n_clause, n_sample: what comes next. gap: silent samples still
     owed between two clauses. n_played: samples of speech played. held: silent for a breath, to go
-    on or to be cut; fading: the hold has just begun.
+    on or to be cut; fading: the hold has just begun. gain, gain_to: of the last sample played, and
+    what the next frame moves to.
     """
 
     draft: Draft
@@ -32,6 +32,8 @@ class Saying:
     n_played: int = 0
     held: bool = False
     fading: bool = False
+    gain: float = 1.0
+    gain_to: float = 1.0
 
     @property
     def audible(self) -> bool:
@@ -83,7 +85,7 @@ def play(saying: Saying) -> tuple[Pcm, str, int | None]:
             saying.n_clause, saying.n_sample = saying.n_clause + 1, 0
             ends_sentence = clause.text.rstrip("\"')]”’").endswith((".", "!", "?"))
             saying.gap = _SENTENCE_GAP_SAMPLES if ends_sentence else _CLAUSE_GAP_SAMPLES
-    return out, " ".join(began), first
+    return _at_gain(saying, out), " ".join(began), first
 
 
 def hold(saying: Saying) -> None:
@@ -94,6 +96,18 @@ def hold(saying: Saying) -> None:
 def release(saying: Saying) -> None:
     """Go on where it was held."""
     saying.held = saying.fading = False
+    saying.gain = saying.gain_to = 1.0
+
+
+def lower(saying: Saying, gain_db: float) -> None:
+    """Speak at gain_db from the next frame on; 0 is as before."""
+    saying.gain_to = from_db(gain_db)
+
+
+def _at_gain(saying: Saying, pcm: Pcm) -> Pcm:
+    out = duck(pcm, saying.gain, saying.gain_to)
+    saying.gain = saying.gain_to
+    return out
 
 
 def _breath(saying: Saying) -> Pcm:
@@ -102,6 +116,6 @@ def _breath(saying: Saying) -> Pcm:
     clauses = saying.draft.clauses
     if saying.fading and saying.n_clause < len(clauses) and not saying.gap:
         left = clauses[saying.n_clause].pcm[saying.n_sample :][:_FADE_SAMPLES]
-        out[: len(left)] = left * np.linspace(1, 0, len(left), dtype=np.float32)
+        out[: len(left)] = duck(left, saying.gain, 0.0)
     saying.fading = False
     return out

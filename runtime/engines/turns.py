@@ -8,7 +8,8 @@ The user's side of a conversation moves between three phases:
 How long is long enough depends on what was said: short after a finished sentence, long after
 "and..." or where the end-of-turn model hears an open voice. While the assistant is audible, speech
 is first a suspicion: the assistant holds its breath at once (HELD); a back-channel ("mhm") lets it
-go on where it was (BACKCHANNEL), anything longer is an interruption (YIELDED).
+go on where it was (BACKCHANNEL), anything longer is an interruption (YIELDED). Before the breath,
+from the very first chunk, it only lowers its voice (DUCKED) and raises it again if nothing follows.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ class Decision(Enum):
     PAUSED = "paused"  # a pause: prepare a reply, it may be the end
     RESUMED = "resumed"  # the user goes on: forget what was prepared
     ENDED = "ended"  # the user's turn is over: say the reply
+    DUCKED = "ducked"  # perhaps a voice over the assistant: speak lower
+    RAISED = "raised"  # nothing came of it: speak as before
     HELD = "held"  # a voice over the assistant: be silent now, it may be an interruption
     YIELDED = "yielded"  # it is one: the rest of the reply is not said
     BACKCHANNEL = "backchannel"  # it was a short "mhm": carry on where the reply was held
@@ -83,6 +86,7 @@ class Heard:
     """What is known at one chunk.
 
     speech_p: voice activity of this chunk. playing: the assistant is audible now.
+    faint: so far below the user's own level that it is somebody else, or the rest of an echo.
     finished_p: the end-of-turn model's word on the present pause, by its sound; None while it
     computes. whole_p: the language model's, by the words.
     text: the recogniser's latest text of this turn, None if there is none yet.
@@ -91,6 +95,7 @@ class Heard:
 
     speech_p: float
     playing: bool = False
+    faint: bool = False
     finished_p: float | None = None
     whole_p: float | None = None
     text: str | None = None
@@ -104,7 +109,8 @@ class TurnState:
     n_chunk: chunks seen. n_run: consecutive chunks above the start threshold.
     n_voiced: voiced chunks in this turn. n_quiet: chunks since the last voiced one.
     started_at: chunk in which the turn began. over_assistant: it began over the assistant's voice,
-    which holds its breath and has not yielded (yet). why: the last decision's reason, for people.
+    which holds its breath and has not yielded (yet). ducked: the assistant speaks lower, because
+    of one chunk. why: the last decision's reason, for people.
     """
 
     phase: Phase = Phase.SILENT
@@ -114,6 +120,7 @@ class TurnState:
     n_quiet: int = 0
     started_at: int = 0
     over_assistant: bool = False
+    ducked: bool = False
     why: str = ""
 
 
@@ -144,7 +151,8 @@ def step(
     if policy.push_to_talk:
         return _step_key(state, heard)
     level = policy.start_p if state.phase is Phase.SILENT else policy.keep_p
-    voiced = heard.speech_p >= level
+    # What is far below the user may open no turn over the assistant: somebody else is talking.
+    voiced = heard.speech_p >= level and not (heard.faint and heard.playing)
     state = replace(state, n_chunk=state.n_chunk + 1, n_run=state.n_run + 1 if voiced else 0)
     if state.phase is Phase.SILENT:
         return _from_silent(policy, state, heard)
@@ -157,10 +165,11 @@ def _from_silent(
     policy: TurnPolicy, state: TurnState, heard: Heard
 ) -> tuple[TurnState, tuple[Decision, ...]]:
     if state.n_run < policy.start_chunks:
-        return state, ()
+        return _perhaps_lower(policy, state, heard)
     begun = replace(
         state,
         phase=Phase.SPEAKING,
+        ducked=False,
         n_voiced=state.n_run,
         n_quiet=0,
         started_at=state.n_chunk - state.n_run,
@@ -170,6 +179,18 @@ def _from_silent(
     if heard.playing and policy.barge_in:
         return begun, (Decision.STARTED, Decision.HELD)
     return begun, (Decision.STARTED,)
+
+
+def _perhaps_lower(
+    policy: TurnPolicy, state: TurnState, heard: Heard
+) -> tuple[TurnState, tuple[Decision, ...]]:
+    """Too little for a turn: the assistant speaks lower while there is any, and then as before."""
+    suspected = state.n_run > 0 and heard.playing and policy.barge_in
+    if suspected and not state.ducked:
+        return replace(state, ducked=True, why="perhaps a voice over it"), (Decision.DUCKED,)
+    if state.ducked and not suspected:
+        return replace(state, ducked=False, why="no voice after all"), (Decision.RAISED,)
+    return state, ()
 
 
 def _voiced(policy: TurnPolicy, state: TurnState) -> tuple[TurnState, tuple[Decision, ...]]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge.frame import SAMPLE_RATE_HZ
-from runtime.engines.cascade import CascadeConfig
+from edge.frame import SAMPLE_RATE_HZ, Reply
+from runtime.engines.cascade_state import CascadeConfig
 from runtime.engines.turns import TurnPolicy
 from tests.runtime.tones import LengthRecogniser, Sure, World, events, facts, hush, loud_s, tone
 
@@ -111,6 +111,86 @@ def test_a_backchannel_only_makes_it_hold_its_breath() -> None:
     assert ended == {"reply": "You said 3 words. That is all of it.", "interrupted": False}
     assert "user_backchannel" in events(world.replies)
     assert loud_s(world.replies) == pytest.approx(9 * 0.25, abs=0.12)
+
+
+def interrupted_by(world: World, heard: str) -> list[Reply]:
+    """A reply that is talked over for a second, of which the recogniser makes `heard`."""
+    world.hear(tone(0.6))
+    world.until("reply_started")
+    world.hear(hush(1.4))
+    world.recogniser.said = heard
+    return world.hear(tone(1.0), hush(4.0))
+
+
+def test_the_assistant_s_own_words_are_not_answered_and_it_goes_on() -> None:
+    world = World()
+    over = interrupted_by(world, "you said 3 words")
+    told = events(over)
+    assert told.index("yielded") < told.index("own_words") < told.index("reply_resumed")
+    assert "reply_started" not in told
+    assert facts(over, "reply_ended")[-1] == {
+        "reply": "You said 3 words. That is all of it.",
+        "interrupted": False,
+    }
+    assert loud_s(world.replies) == pytest.approx(9 * 0.25, abs=0.12)
+    assert [turn.reply for turn in world.state.conversation.turns] == [
+        "You said 3 words. That is all of it."
+    ]
+
+
+def test_rejecting_its_own_words_can_be_switched_off() -> None:
+    world = World(config=CascadeConfig(own_words=False))
+    assert "reply_started" in events(interrupted_by(world, "you said 3 words"))
+
+
+def test_the_same_words_long_after_a_reply_are_the_user_s() -> None:
+    world = World()
+    world.hear(tone(0.6))
+    world.until("reply_ended")
+    world.recogniser.said = "you said 3 words"
+    world.hear(hush(3.0), tone(1.0))
+    assert facts(world.until("reply_started"), "reply_started")[0]["user"] == "you said 3 words"
+
+
+def test_a_noise_without_words_does_not_end_a_reply_for_good() -> None:
+    world = World()
+    over = interrupted_by(world, "")
+    assert "yielded" in events(over)
+    assert events(over).count("reply_resumed") == 1
+    assert facts(over, "reply_ended")[-1]["interrupted"] is False
+    assert loud_s(world.replies) == pytest.approx(9 * 0.25, abs=0.12)
+
+
+def test_a_reply_that_was_stopped_never_goes_on() -> None:
+    world = World()
+    over = interrupted_by(world, "stop")
+    assert "stopped" in events(over)
+    world.recogniser.said = ""
+    later = world.hear(tone(1.0), hush(3.0))
+    assert "reply_resumed" not in events(over) + events(later)
+    assert loud_s(later) == 0
+
+
+def test_a_voice_far_below_the_user_s_does_not_silence_the_assistant() -> None:
+    for faint_db, yields in ((12.0, False), (0.0, True)):
+        world = World(config=CascadeConfig(faint_db=faint_db))
+        world.hear(tone(0.6))
+        world.until("reply_started")
+        over = world.hear(hush(0.4), tone(1.0, level=0.03))
+        assert ("yielded" in events(over)) is yields
+
+
+def test_the_first_chunk_of_a_voice_lowers_the_reply_by_what_was_configured() -> None:
+    world = World(config=CascadeConfig(duck_db=-20.0, policy=TurnPolicy(start_chunks=4)))
+    world.hear(tone(0.6))
+    world.until("reply_started")
+    world.hear(hush(0.4))
+    ducked, raised = world.hear(tone(0.08)), world.hear(hush(0.24))
+    assert "user_ducked" in events(ducked)
+    assert "user_raised" in events(raised)
+    assert np.abs(ducked[0].pcm[-200:]).max() == pytest.approx(0.02, rel=0.9)
+    assert np.abs(ducked[0].pcm[:200]).max() == pytest.approx(0.2, rel=0.1)
+    assert np.abs(raised[-1].pcm).max() == pytest.approx(0.2, rel=0.02)
 
 
 def test_a_stop_word_ends_the_reply_even_when_it_is_short() -> None:

@@ -89,13 +89,48 @@ def test_without_adaptation_only_the_fixed_silence_counts() -> None:
 
 def test_speech_over_the_assistant_holds_it_after_two_chunks() -> None:
     _, made = play([Heard(0.9, playing=True)] * 2)
-    assert made == [(1, Decision.STARTED), (1, Decision.HELD)]
+    assert made == [(0, Decision.DUCKED), (1, Decision.STARTED), (1, Decision.HELD)]
+
+
+def test_a_single_chunk_over_the_assistant_only_lowers_its_voice_for_a_moment() -> None:
+    over, after = Heard(0.9, playing=True), Heard(0.05, playing=True)
+    state, made = play([after, over, after, after])
+    assert made == [(1, Decision.DUCKED), (2, Decision.RAISED)]
+    assert state.phase is Phase.SILENT
+
+
+def test_a_faint_voice_over_the_assistant_is_not_the_user_s() -> None:
+    _, made = play([Heard(0.95, playing=True, faint=True)] * 60)
+    assert made == []
+
+
+def test_a_faint_voice_may_open_a_turn_once_the_assistant_is_silent() -> None:
+    _, made = play([Heard(0.95, faint=True)] * 10)
+    assert kinds(made) == [Decision.STARTED]
+
+
+def test_babble_under_an_interruption_does_not_keep_it_alive() -> None:
+    """After a short sound over the assistant what is far below it counts as quiet."""
+    over, babble = Heard(0.9, playing=True), Heard(0.9, playing=True, faint=True)
+    _, made = play([over] * 6 + [babble] * 30)
+    assert Decision.BACKCHANNEL in kinds(made)
+    assert Decision.YIELDED not in kinds(made)
+
+
+@pytest.mark.parametrize("n_before", range(6))
+def test_every_lowering_is_followed_by_a_raising_or_a_hold(n_before: int) -> None:
+    over, after = Heard(0.9, playing=True), Heard(0.05, playing=True)
+    _, made = play([after] * n_before + [over, after] * 5 + [over] * 20)
+    told = [d for d in kinds(made) if d in (Decision.DUCKED, Decision.RAISED, Decision.HELD)]
+    assert told[::2] == [Decision.DUCKED] * 6
+    assert told[1::2] == [Decision.RAISED] * 5 + [Decision.HELD]
 
 
 def test_a_backchannel_lets_the_assistant_go_on() -> None:
     over, after = Heard(0.9, playing=True), Heard(0.05, playing=True)
     state, made = play([over] * 8 + [after] * 30)
     assert kinds(made) == [
+        Decision.DUCKED,
         Decision.STARTED,
         Decision.HELD,
         Decision.PAUSED,
@@ -113,7 +148,7 @@ def test_longer_speech_makes_the_assistant_yield_once() -> None:
 
 def test_without_barge_in_the_assistant_is_never_held() -> None:
     _, made = play([Heard(0.9, playing=True)] * 40, TurnPolicy(barge_in=False))
-    assert Decision.HELD not in kinds(made)
+    assert {Decision.HELD, Decision.DUCKED}.isdisjoint(kinds(made))
     assert Decision.YIELDED not in kinds(made)
 
 

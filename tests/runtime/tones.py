@@ -15,7 +15,8 @@ import numpy as np
 from edge.frame import FRAME_SAMPLES, SAMPLE_RATE_HZ, Frame, Pcm, Reply, silence
 from runtime.clock import ManualClock
 from runtime.cores import CoreBudget
-from runtime.engines.cascade import CascadeConfig, CascadeEngine, CascadeState
+from runtime.engines.cascade import CascadeEngine
+from runtime.engines.cascade_state import CascadeConfig, CascadeState
 from runtime.engines.context import Message
 from runtime.engines.draft import Crew, DraftMaker
 from runtime.engines.engine import Context

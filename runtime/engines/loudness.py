@@ -1,0 +1,43 @@
+"""How loud the user speaks, so that a voice far below it can be told from the user's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from runtime.engines.roles import Float32
+
+# The level of vowels is followed at once, downwards only within some ten seconds.
+_UP_PART, _DOWN_PART = 0.3, 0.004
+_RECENT_CHUNKS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Loudness:
+    """talker_db: level of the user's vowels, dBFS, None before a turn. recent_db: that of the last
+    three chunks of 32 ms.
+    """
+
+    talker_db: float | None = None
+    recent_db: tuple[float, ...] = ()
+
+    def is_faint(self, below_db: float) -> bool:
+        """All that was heard in the last 96 ms is this far below the user's level.
+
+        False while that level is not known, and where below_db is 0.
+        """
+        if self.talker_db is None or below_db == 0 or not self.recent_db:
+            return False
+        return max(self.recent_db) < self.talker_db - below_db
+
+
+def hear(state: Loudness, chunk: Float32, *, is_user: bool) -> Loudness:
+    """Fold in one chunk, float32 (n,). is_user: it is speech that is surely the user's."""
+    level_db = 10 * float(np.log10(float(np.mean(np.square(chunk))) + 1e-12))
+    state = replace(state, recent_db=(*state.recent_db, level_db)[-_RECENT_CHUNKS:])
+    if not is_user:
+        return state
+    before = level_db if state.talker_db is None else state.talker_db
+    part = _UP_PART if level_db > before else _DOWN_PART
+    return replace(state, talker_db=before + part * (level_db - before))
