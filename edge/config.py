@@ -23,6 +23,7 @@ from edge.config_tables import (
     HistoryConfig,
     LoopConfig,
     ModelsConfig,
+    PrivacyConfig,
     TalkConfig,
     TurnsConfig,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "Loaded",
     "LoopConfig",
     "ModelsConfig",
+    "PrivacyConfig",
     "Setting",
     "TalkConfig",
     "TurnsConfig",

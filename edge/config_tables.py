@@ -135,6 +135,16 @@ class LoopConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class PrivacyConfig:
+    """[privacy]: what may leave this machine."""
+
+    level: str = _one_of("sealed", "sealed", "loopback", "off")
+    """"sealed": no network at all, enforced by the kernel; "loopback": this machine only; "off"."""
+    allow: tuple[str, ...] = ()
+    """What a separate process beside the sealed daemon may do: "fetch-models"."""
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """All settings, checked; edge.config.load_config makes one."""
 
@@ -146,3 +156,4 @@ class Config:
     cpu: CpuConfig = field(default_factory=CpuConfig)
     history: HistoryConfig = field(default_factory=HistoryConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
+    privacy: PrivacyConfig = field(default_factory=PrivacyConfig)

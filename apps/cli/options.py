@@ -10,6 +10,12 @@ json_option = click.option(
     "--json", "as_json", is_flag=True, help="One JSON object on standard output."
 )
 
+privacy_option = click.option(
+    "--privacy",
+    type=click.Choice(["sealed", "loopback", "off"]),
+    help="What may leave this machine; the kernel enforces it.  [default: sealed]",
+)
+
 # A command's option -> the configuration key that it overrides.
 _KEYS = {
     "engine": "talk.engine",
@@ -21,6 +27,7 @@ _KEYS = {
     "speaker": "audio.output",
     "history": "history.enabled",
     "cores": "cpu.cores",
+    "privacy": "privacy.level",
 }
 
 

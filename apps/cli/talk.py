@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from apps.cli.options import json_option, overrides
+from apps.cli.options import json_option, overrides, privacy_option
 from edge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ _QUESTION = Path(__file__).resolve().parents[1] / "assets" / "question.flac"
     metavar="FILE",
     help="Write a Chrome trace of every stage.",
 )
+@privacy_option
 @click.option("--explain", is_flag=True, help="Say why each turn ended or was held.")
 @json_option
 def talk(
@@ -124,11 +125,15 @@ def _converse(
     quiet: bool,
 ) -> tuple[dict[str, Any], TurnLog]:
     """Open a session, hold one conversation, close it; returns the report and the turns."""
-    from apps.session import TurnLog, check_devices, check_files, open_port, open_session, summary
+    from apps.privacy.seal import seal
     from edge.config import load_config
-    from runtime.trace import Trace
 
     config = load_config(overrides(flags)).config
+    sealed = seal(config.privacy.level)  # before any thread, and before what could start one
+
+    from apps.session import TurnLog, check_devices, check_files, open_port, open_session, summary
+    from runtime.trace import Trace
+
     check_files(inputs, output)
     if not inputs:
         check_devices(config)
@@ -142,7 +147,7 @@ def _converse(
         if frame.index == 0:  # only now does sound really flow
             ready_s = time.monotonic() - began
             if not quiet:
-                _say_ready(ready_s, inputs, config.turns.policy)
+                _say_ready(ready_s, inputs, config.turns.policy, sealed.level)
 
     try:
         opened = open_port(session, inputs, output, stereo=stereo)
@@ -156,11 +161,12 @@ def _converse(
         session.close()
 
 
-def _say_ready(ready_s: float, inputs: tuple[Path, ...], policy: str) -> None:
+def _say_ready(ready_s: float, inputs: tuple[Path, ...], policy: str, level: str) -> None:
     how = "listening" if not inputs else "playing " + ", ".join(p.name for p in inputs)
     if not inputs and policy == "push-to-talk":
         how = "press Enter to begin and to end what you say"
-    click.secho(f"ready in {ready_s:.1f} s, {how}", dim=True)
+    offline = "" if level == "off" else f" ({level}: no network)"
+    click.secho(f"ready in {ready_s:.1f} s, {how}{offline}", dim=True)
     sys.stdout.flush()
 
 
