@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -70,7 +71,8 @@ def quantize_gguf(
         if "general.file_type" in file.places:
             metadata = file.with_number("general.file_type", _FILE_TYPES[main])
         stat = source.stat()
-        key = f"{stat.st_size} {stat.st_mtime_ns} {sorted(kinds.items())} {sorted(weights)}"
+        weighed = [(name, _digest(weights[name])) for name in sorted(weights)]
+        key = f"{stat.st_size} {stat.st_mtime_ns} {sorted(kinds.items())} {weighed}"
         write_gguf(target, metadata, tensors, source=key, on_tensor=on_tensor)
     return kinds
 
@@ -90,6 +92,10 @@ def _kind(ggml: Ggml, tensor: StoredTensor, type_of: TypeOf, fallback: str) -> s
         if ggml.fits(kind, tensor.shape[-1]):
             return kind
     return "f16"
+
+
+def _digest(values: NDArray[np.float32]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
 
 
 def _n_bytes(ggml: Ggml, kind: str, shape: tuple[int, ...]) -> int:

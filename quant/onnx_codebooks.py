@@ -6,6 +6,7 @@ stage reads a quarter of it; the second computes the exact distance of the best 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,13 @@ from quant.onnx_products import CONTRIB, GraphEditor, quantize_columns
 N_CANDIDATES = 8
 
 
-def two_stage_search(editor: GraphEditor, *, half: bool) -> None:
-    """Replace every search of a graph. half: keep the exact entries in float16."""
+def two_stage_search(
+    editor: GraphEditor, *, half: bool, only: Callable[[str], bool] = lambda _: True
+) -> None:
+    """Replace the searches of a graph. half: keep the exact entries in float16; only: by table."""
     for product, node in editor.products():
+        if not only(product.weight):
+            continue
         readers = editor.consumers(node.output[0])
         if len(readers) != 1 or readers[0].op_type != "Sub":
             continue

@@ -1,4 +1,4 @@
-"""`edge quantize`: make an artifact smaller, and say what that changed."""
+"""`edge quantize`: look at a model, plan, make it smaller, check what was made."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import math
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,18 +14,29 @@ from apps.cli.lazy import Lazy, LazyGroup
 from apps.cli.options import json_option
 
 if TYPE_CHECKING:
-    from apps.cli.stages import OnProgress
     from quant.mimi_compare import CodecDifference
-    from quant.onnx_presets import Quantized
+    from quant.run import Made
 
 COMMANDS = {
     "run": Lazy("apps.cli.quantize:run", "Write a smaller artifact (also without the word run)."),
+    "inspect": Lazy("apps.cli.quantize_look:inspect", "List weights, sizes and outliers."),
+    "plan": Lazy("apps.cli.quantize_look:plan", "What recipes would give, without writing."),
+    "calibrate": Lazy("apps.cli.quantize_find:calibrate", "Which columns matter, from speech."),
+    "search": Lazy("apps.cli.quantize_find:search", "Find the best mix under a size."),
+    "verify": Lazy("apps.cli.quantize_look:verify", "Hashes, round trip, the same bytes again."),
+    "lift": Lazy("apps.cli.quantize:lift", "The float form of a model that computes in integers."),
+    "recipes": Lazy("apps.cli.quantize_look:recipes", "List the built-in recipes, or show one."),
 }
 _COMPARED_FRAMES = 150  # 12 s: past the wrap of the attention ring
 
+artifact_argument = click.argument("artifact", type=click.Path(path_type=Path), metavar="ARTIFACT")
+role_option = click.option(
+    "--role", metavar="ROLE", help="What another maker's file does: tts, asr, llm or codec."
+)
 
-class _RunByDefault(LazyGroup):
-    """`edge quantize ARTIFACT ...` is `edge quantize run ARTIFACT ...`."""
+
+class RunByDefault(LazyGroup):
+    """A group in which `GROUP X ...` is `GROUP run X ...`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put `run` in front of what names no command and asks for no help."""
@@ -35,51 +46,93 @@ class _RunByDefault(LazyGroup):
         return super().parse_args(ctx, args)
 
 
-@click.group(cls=_RunByDefault, table=COMMANDS)
+@click.group(cls=RunByDefault, table=COMMANDS)
 def quantize() -> None:
-    """Make an artifact smaller by a recipe, and compare it with what it was made from."""
+    """Make an artifact, or another maker's ONNX or GGUF file, smaller by a recipe."""
 
 
 @click.command("run")
-@click.argument("artifact", type=click.Path(path_type=Path), metavar="ARTIFACT")
-@click.option(
-    "--recipe",
-    required=True,
-    metavar="NAME",
-    help="float, transparent, int8 or tiny; for a multistream model also compact and int4.",
-)
+@artifact_argument
+@role_option
+@click.option("--recipe", required=True, metavar="NAME|FILE", help="Built-in, or a TOML file.")
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="A new folder."
 )
 @click.option(
-    "--compare/--no-compare", default=True, help="Run a codec against ARTIFACT afterwards."
-)
+    "--importance", type=click.Path(path_type=Path), metavar="FILE",
+    help="An importance matrix, from `edge quantize calibrate` or from llama.cpp.",
+)  # fmt: skip
+@click.option(
+    "--with", "companions", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    multiple=True, metavar="FILE", help="A file that goes along, such as a vocabulary.",
+)  # fmt: skip
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--compare/--no-compare", default=True, help="Run a codec against ARTIFACT after.")
 @json_option
-def run(artifact: Path, recipe: str, out: Path, compare: bool, as_json: bool) -> None:
-    """Quantize ARTIFACT, a float codec or multistream model, into a new folder."""
-    from apps.cli.stages import stages
-    from edge.manifest import read_manifest
-    from quant.moshi import quantize_named
-    from quant.onnx_presets import quantize_mimi
-    from runtime.cores import available_cores
-    from runtime.models.multistream.artifact import KIND
+def run(
+    artifact: Path,
+    role: str | None,
+    recipe: str,
+    out: Path,
+    importance: Path | None,
+    companions: tuple[Path, ...],
+    threads: int,
+    compare: bool,
+    as_json: bool,
+) -> None:
+    """Quantize ARTIFACT, a float model, into a new folder.
 
-    difference = None
+    An interrupted run goes on where it stopped. `edge measure ARTIFACT OUT` then says what it
+    did to the sound.
+    """
+    from apps.cli.stages import stages
+    from edge.hashing import sha256_of
+    from quant.importance import read_importance
+    from quant.recipe import load_recipe
+    from quant.run import quantize as make
+    from quant.subject import open_subject
+
+    wanted = load_recipe(recipe)
+    weights = read_importance(importance) if importance else None
     with stages() as told:
-        if read_manifest(artifact).kind == KIND:
-            cores = available_cores()
-            made = quantize_named(artifact, recipe, out, threads=cores, on_progress=told)
-        else:
-            made = quantize_mimi(artifact, recipe, out, on_progress=told)
-            difference = _compare(artifact, out, told) if compare else None
+        subject = open_subject(artifact, role=role)
+        made = make(
+            subject, wanted, out, threads=threads, companions=companions, importance=weights,
+            importance_sha256=sha256_of(importance) if importance else "", on_progress=told,
+        )  # fmt: skip
+        difference = (
+            _compared(artifact, out, told) if compare and subject.section == "mimi" else None
+        )
     if as_json:
         click.echo(json.dumps(_as_dict(made, difference)))
     else:
         _print(made, difference)
 
 
-def _compare(artifact: Path, out: Path, told: OnProgress) -> CodecDifference:
-    """Run two codecs over the same sound."""
+@click.command("lift")
+@artifact_argument
+@role_option
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="A new folder."
+)
+@json_option
+def lift(artifact: Path, role: str | None, out: Path, as_json: bool) -> None:
+    """Write the float form of an ONNX file that was quantized dynamically by its maker.
+
+    What rounding of its weights took away stays away; its activations become floats. It is what
+    smaller forms of such a model are compared with.
+    """
+    from quant.run import lift_model
+    from quant.subject import open_subject
+
+    made = lift_model(open_subject(artifact, role=role), out)
+    if as_json:
+        click.echo(json.dumps(_as_dict(made, None)))
+    else:
+        click.echo(f"{out}: float arithmetic on the weights as published ({made.size_bytes} bytes)")
+
+
+def _compared(artifact: Path, out: Path, told: Any) -> CodecDifference:
     from quant.mimi_compare import compare_codecs
     from runtime.models.mimi import MimiCodec
     from runtime.models.mimi_probe import probe_sound
@@ -92,13 +145,14 @@ def _compare(artifact: Path, out: Path, told: OnProgress) -> CodecDifference:
     )
 
 
-def _as_dict(made: Quantized, difference: CodecDifference | None) -> dict[str, object]:
+def _as_dict(made: Made, difference: CodecDifference | None) -> dict[str, object]:
     result: dict[str, object] = {
         "artifact": str(made.directory),
         "recipe": made.recipe,
         "size_bytes_before": made.size_bytes_before,
         "size_bytes": made.size_bytes,
         "tensors": dict(Counter(made.tensors.values())),
+        "fell_back": list(made.fell_back),
     }
     if difference is not None:
         snr_db = difference.snr_db
@@ -110,7 +164,7 @@ def _as_dict(made: Quantized, difference: CodecDifference | None) -> dict[str, o
     return result
 
 
-def _print(made: Quantized, difference: CodecDifference | None) -> None:
+def _print(made: Made, difference: CodecDifference | None) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -122,6 +176,8 @@ def _print(made: Quantized, difference: CodecDifference | None) -> None:
     table.add_column("found", justify="right")
     for scheme, count in sorted(Counter(made.tensors.values()).items()):
         table.add_row(f"weights as {scheme}", str(count))
+    if made.fell_back:
+        table.add_row("of them not as first wished", str(len(made.fell_back)))
     if difference is not None:
         for level, share in enumerate(difference.equal, 1):
             table.add_row(f"codes equal, level {level}", f"{share:.2%}")

@@ -24,6 +24,23 @@ TYPES: Mapping[str, int] = {
 NAMES: Mapping[int, str] = {number: name for name, number in TYPES.items()}
 
 
+_ToFloat = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
+
+
+class _Traits(ctypes.Structure):
+    """ggml.h, struct ggml_type_traits."""
+
+    _fields_ = (
+        ("type_name", ctypes.c_char_p),
+        ("block_size", ctypes.c_int64),
+        ("block_size_interleave", ctypes.c_int64),
+        ("type_bytes", ctypes.c_size_t),
+        ("is_quantized", ctypes.c_bool),
+        ("to_float", _ToFloat),
+        ("from_float_ref", ctypes.c_void_p),
+    )
+
+
 class Ggml:
     """The quantizing functions of one ggml library."""
 
@@ -48,6 +65,8 @@ class Ggml:
             ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64,
             ctypes.c_int64, ctypes.c_void_p,
         ]  # fmt: skip
+        lib.ggml_get_type_traits.restype = ctypes.POINTER(_Traits)
+        lib.ggml_get_type_traits.argtypes = [ctypes.c_int]
         self._lib = lib
 
     def row_bytes(self, kind: str, n_columns: int) -> int:
@@ -75,4 +94,15 @@ class Ggml:
         self._lib.ggml_quantize_chunk(
             TYPES[kind], source.ctypes.data, out.ctypes.data, 0, n_rows, n_columns, weights
         )
+        return out
+
+    def dequantize(self, kind: str, blocks: Bytes, n_columns: int) -> Float32:
+        """What blocks, uint8 (n, row_bytes), stand for: float32 (n, n_columns)."""
+        if kind == "f32":
+            return blocks.view(np.float32).reshape(-1, n_columns)
+        source = np.ascontiguousarray(blocks, np.uint8)
+        n_rows = source.size // self.row_bytes(kind, n_columns)
+        out = np.empty((n_rows, n_columns), np.float32)
+        traits = self._lib.ggml_get_type_traits(TYPES[kind]).contents
+        traits.to_float(source.ctypes.data, out.ctypes.data, out.size)
         return out
