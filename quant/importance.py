@@ -42,7 +42,10 @@ def write_importance(
 
 def read_importance(path: Path) -> dict[str, Float32]:
     """Mean squared input of each column, by tensor. Raises ModelDamagedError, UsageError."""
-    return {name: values / max(1, n) for name, (values, n) in read_sums(path)[0].items()}
+    return {
+        name: (values / np.float32(max(1, n))).astype(np.float32)
+        for name, (values, n) in read_sums(path)[0].items()
+    }
 
 
 def read_sums(path: Path) -> tuple[dict[str, tuple[Float32, int]], str]:

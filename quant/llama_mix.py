@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 
-MIXES = ("q4_K_M", "q4_K_S", "q5_K_M", "q5_K_S")
+MIXES = ("q4_K_M", "q5_K_M")
 
-_BASE = {"q4_K_M": "q4_K", "q4_K_S": "q4_K", "q5_K_M": "q5_K", "q5_K_S": "q5_K"}
+_BASE = {"q4_K_M": "q4_K", "q5_K_M": "q5_K"}
 _LAYER = re.compile(r"blk\.(\d+)\.")
 
 
@@ -21,21 +21,11 @@ def mix(name: str, tensor: str, n_layers: int, *, tied: bool) -> str:
     match = _LAYER.search(tensor)
     if match is None:
         return base
-    layer = int(match[1])
-    if tensor.endswith(("attn_v.weight", "ffn_down.weight")):
-        if name.endswith("_M") and wants_more(layer, n_layers):
-            return "q6_K"
-        if name == "q4_K_S" and _early(tensor, layer, n_layers):
-            return "q5_K"
-    return base
+    more = tensor.endswith(("attn_v.weight", "ffn_down.weight"))
+    return "q6_K" if more and wants_more(int(match[1]), n_layers) else base
 
 
 def wants_more(layer: int, n_layers: int) -> bool:
     """The first and the last eighth, and every third of the rest."""
     eighth = n_layers // 8
     return layer < eighth or layer >= 7 * n_layers // 8 or (layer - eighth) % 3 == 2
-
-
-def _early(tensor: str, layer: int, n_layers: int) -> bool:
-    """What the small mix gives more: the first values, the first eighth of the way down."""
-    return layer < (4 if tensor.endswith("attn_v.weight") else n_layers // 8)

@@ -22,6 +22,7 @@ from edge.manifest import (
 from edge.outputs import check_new_folder
 from export.gguf_read import read_gguf
 from quant.gguf import TypeOf, quantize_gguf
+from quant.llama_mix import wants_more
 from quant.onnx_matmul import quantize_matmuls
 from quant.onnx_presets import Progress, Quantized, unheard
 from runtime.models.multistream.artifact import KIND
@@ -102,12 +103,6 @@ def type_of(recipe: MoshiRecipe, n_layers: int) -> TypeOf:
         return many if match and wants_more(int(match[1]), n_layers) else few
 
     return chosen
-
-
-def wants_more(layer: int, n_layers: int) -> bool:
-    """Whether llama.cpp's medium mix keeps more bits in a layer: both ends, then every third."""
-    first, last = n_layers // 8, 7 * n_layers // 8
-    return layer < first or layer >= last or (layer - first) % 3 == 2
 
 
 def quantize_moshi(

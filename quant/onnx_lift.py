@@ -66,12 +66,13 @@ def _lifted(
     """The float product in place of an integer one, and the nodes that go with the latter."""
     import onnx
 
-    entry = makers.get(node.input[0])
-    cast = readers.get(node.output[0], [None])[0]
-    scaled = readers.get(cast.output[0], [None])[0] if cast is not None else None
+    entry: Any = makers.get(node.input[0])
+    cast: Any = readers.get(node.output[0], [None])[0]
+    scaled: Any = readers.get(cast.output[0], [None])[0] if cast is not None else None
     known = (
         node.op_type == "MatMulInteger"
         and entry is not None
+        and cast is not None
         and entry.op_type == "DynamicQuantizeLinear"
         and node.input[1] in constants
         and cast.op_type == "Cast"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -80,7 +80,9 @@ def quantize(
             prefix = f"{part.name}:" if part.name else ""
             made = _write_part(part, choices, folder, threads, importance or {}, on_progress)
             became |= {prefix + name: what for name, what in made.items()}
-        sources = (SourceRecord(f"recipe {recipe.name}.toml", recipe.sha256),)
+        sources: tuple[SourceRecord, ...] = (
+            SourceRecord(f"recipe {recipe.name}.toml", recipe.sha256),
+        )
         if importance_sha256:
             sources += (SourceRecord("importance.toml", importance_sha256),)
         manifest = _manifest(subject, folder, resolved, became, sources, companions)
@@ -145,7 +147,7 @@ def _manifest(
     folder: Path,
     resolved: Resolved,
     became: Mapping[str, str],
-    more_sources: tuple[SourceRecord, ...],
+    more_sources: Sequence[SourceRecord],
     companions: tuple[Path, ...],
 ) -> Manifest:
     record = RecipeRecord(resolved.recipe.name, dict(became))
