@@ -186,7 +186,7 @@ def test_a_weight_that_cannot_take_a_type_needs_a_fallback(tmp_path: Path) -> No
     narrow = parse_recipe(text, Path("m"))
     with pytest.raises(UsageError, match=r"token_embd.* cannot become q4_K; name a fallback"):
         resolve(narrow, multistream)
-    fine = parse_recipe(text + 'fallback = "q8_0"\n', Path("m"))
+    fine = parse_recipe(text + 'fallback = "f16"\n', Path("m"))
     found = resolve(fine, multistream)
     assert any(choice.fell_back for choice in found.choices.values())
     with pytest.raises(UsageError, match="unknown tensor type 'q4_X'"):
