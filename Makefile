@@ -1,6 +1,7 @@
 # make demo      set up .venv, fetch the starter models, answer a spoken question
 # make test      set up .venv with every extra, then lint, type-check and test
 # make check     lint and type-check only
+# make gpu-cuda  rebuild llama.cpp for an NVIDIA GPU, Jetson too      make gpu-metal  for a Mac's GPU
 # make licences  write LICENCES.md      make pins  write constraints/      make clean  remove .venv
 #
 # PYTHON=python3.12 chooses another Python. Everything is safe to run twice and quick the second time.
@@ -13,7 +14,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check models licences pins clean
+.PHONY: help demo test check models gpu-cuda gpu-metal licences pins clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^$$/q'
@@ -33,6 +34,12 @@ check: $(STAMPS)/all
 
 models: $(STAMPS)/talk
 	$(BIN)/edge models fetch
+
+gpu-cuda: $(STAMPS)/talk
+	sh scripts/gpu.sh cuda "$(BIN)/python"
+
+gpu-metal: $(STAMPS)/talk
+	sh scripts/gpu.sh metal "$(BIN)/python"
 
 licences: $(STAMPS)/talk
 	$(BIN)/edge licences --extra talk --output LICENCES.md

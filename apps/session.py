@@ -9,16 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edge.config import AudioConfig, Config
-from edge.errors import UsageError
 from edge.frame import Event, Frame, Reply
 from edge.history import History
 from edge.lock import read_lock
-from edge.paths import cache_dir
 from edge.store import ModelStore
 from edge.wav import open_audio
 from edge.wav_writer import WavWriter
 from runtime.clock import Clock, FastClock, SystemClock
-from runtime.cores import available_cores
 from runtime.engines.assemble import open_cascade
 from runtime.engines.cascade import CascadeEngine
 from runtime.engines.engine import Context, Engine
@@ -79,7 +76,7 @@ class TurnLog:
 class Session:
     """A loaded engine on its clock; several conversations may be run on it, one after the other.
 
-    failures: what workers met. close: ends them.
+    failures: what workers met. close: ends them. notes: what a person should know beforehand.
     """
 
     config: Config
@@ -87,6 +84,7 @@ class Session:
     clock: Clock
     failures: list[Exception]
     close: Callable[[], None]
+    notes: list[str] = field(default_factory=list)
 
     def talk(
         self,
@@ -128,14 +126,17 @@ def open_session(
     config: Config, clock: ClockName = "real", talk_key: Callable[[], bool] = lambda: False
 ) -> Session:
     """Load what the configuration asks for and warm it up. talk_key: held down now?"""
-    if config.talk.engine == "duplex":
-        session = _open_duplex(config, clock)
+    if config.talk.engine == "duplex" or (config.talk.engine == "auto" and config.talk.model):
+        session = _open_duplex(config, clock, talk_key)
     else:
         session = _open_cascade(config, clock, talk_key)
-    session.engine.warm_up()
     # A conversation that is never held: its opening is evaluated now, not when somebody speaks.
     engine = session.engine
-    engine.finish(engine.start(seed=0, context=opening_context(config)))
+    try:
+        engine.finish(engine.start(seed=0, context=opening_context(config)))
+    except BaseException:
+        session.close()
+        raise
     return session
 
 
@@ -150,27 +151,49 @@ def _open_cascade(config: Config, clock: ClockName, talk_key: Callable[[], bool]
         config, store, now_ns=timer.now_ns, on_error=failures.append, talk_key=talk_key
     )
     engines.append(engine)
+    engine.warm_up()
     return Session(config, engine, timer, failures, engine.close)
 
 
-def _open_duplex(config: Config, clock: ClockName) -> Session:
-    """A multistream model computes in its step, so a fast clock never has to wait for it."""
-    from runtime.engines.duplex import DuplexOptions, open_duplex
+def _open_duplex(config: Config, clock: ClockName, talk_key: Callable[[], bool]) -> Session:
+    """A multistream model computes in its step, so a fast clock never has to wait for it.
 
-    if not config.talk.model:
-        raise UsageError(
-            "the duplex engine needs a model: --model DIR, made by `edge export moshi`"
-        )
+    Under "auto" the cascade is taken where the model was found not to fit a frame. In real time it
+    is what the ladder ends at; it is loaded only then.
+    """
+    from apps.duplex_session import open_planned, with_ladder
+
     timer: Clock = SystemClock() if clock == "real" else FastClock(lambda: False)
-    asked = bool(config.talk.voice) or config.talk.prompt != Config().talk.prompt
-    options = DuplexOptions(prompted=asked, prompt_cache=cache_dir() / "prompts")
-    engine = open_duplex(
-        Path(config.talk.model),
-        threads=config.cpu.cores or available_cores(),
-        options=options,
-        now_ns=timer.now_ns,
-    )
-    return Session(config, engine, timer, [], lambda: None)
+    opened = open_planned(config, timer.now_ns)
+    engine, notes = opened.engine, [f"duplex: {opened.plan.reason}"]
+    if config.talk.engine == "auto" and not opened.plan.fits:
+        engine.close()
+        session = _open_cascade(config, clock, talk_key)
+        session.notes.extend([*notes, "taking the cascade instead"])
+        return session
+    if clock == "fast" or not config.duplex.step_down:
+        return Session(config, engine, timer, [], engine.close, notes)
+    failures: list[Exception] = []
+    below: list[CascadeEngine] = []
+
+    def open_below() -> CascadeEngine:
+        store = ModelStore(read_lock())
+        cascade = open_cascade(
+            config, store, now_ns=timer.now_ns, on_error=failures.append, talk_key=talk_key
+        )
+        below.append(cascade)
+        cascade.warm_up()
+        return cascade
+
+    ladder = with_ladder(config, engine, open_below)
+
+    def close() -> None:
+        ladder.close()
+        for cascade in below:
+            cascade.close()
+        engine.close()
+
+    return Session(config, ladder, timer, failures, close, notes)
 
 
 def _both(first: Observer, second: Observer | None) -> Observer:

@@ -25,8 +25,9 @@ def _named(default: str) -> Any:
 class TalkConfig:
     """[talk]: who answers, and how."""
 
-    engine: str = _one_of("cascade", "cascade", "duplex")
-    """"cascade": models that listen, think and speak in turn; "duplex": one model that does all."""
+    engine: str = _one_of("cascade", "cascade", "duplex", "auto")
+    """"cascade": models that listen, think and speak in turn; "duplex": one model that does all;
+    "auto": the duplex model if there is one and it was found to fit 80 ms here."""
     model: str = ""
     """Artifact folder or models.lock name of the duplex model; not used by the cascade."""
     voice: str = ""
@@ -111,6 +112,27 @@ class ContextConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class DuplexConfig:
+    """[duplex]: where a duplex model computes, and what it does when it is late."""
+
+    device: str = _one_of("auto", "auto", "cpu", "cuda", "metal")
+    """Where its main transformer computes; "auto" is a GPU that llama.cpp was built for."""
+    depth_device: str = _one_of("cpu", "auto", "cpu", "cuda", "metal")
+    """Where its depth transformer computes."""
+    codec_device: str = _one_of("cpu", "auto", "cpu", "cuda", "metal")
+    """Where its codec computes."""
+    kv: str = _one_of("auto", "auto", "f16", "q8_0")
+    """Type of the attention cache; "q8_0" halves what a long conversation reads in each frame."""
+    overlap: str = _one_of("auto", "auto", "on", "off")
+    """Whether decoding goes on beside the next frame: replies come 80 ms later, frames take less;
+    "auto" does so where a frame would not fit otherwise."""
+    step_down: bool = True
+    """Whether it is made cheaper, and at last the cascade takes over, when frames come late."""
+    late_frames: int = _within(10, 1, 50)
+    """How many of the last 50 frames may be late before that happens."""
+
+
+@dataclass(frozen=True, slots=True)
 class CpuConfig:
     """[cpu]: how much of the processor may be used."""
 
@@ -153,6 +175,7 @@ class Config:
     models: ModelsConfig = field(default_factory=ModelsConfig)
     turns: TurnsConfig = field(default_factory=TurnsConfig)
     context: ContextConfig = field(default_factory=ContextConfig)
+    duplex: DuplexConfig = field(default_factory=DuplexConfig)
     cpu: CpuConfig = field(default_factory=CpuConfig)
     history: HistoryConfig = field(default_factory=HistoryConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)

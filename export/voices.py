@@ -8,17 +8,14 @@ from typing import Any
 import numpy as np
 
 from edge.atomic import atomic_path
-from edge.errors import AudioFileError, UsageError
-from edge.frame import FRAME_SAMPLES, SAMPLE_RATE_HZ
-from edge.wav import read_mono
+from edge.errors import UsageError
 from runtime.models.mimi import MimiCodec
 from runtime.models.multistream.artifact import open_artifact
 from runtime.models.multistream.delays import UNGENERATED, Int64
 from runtime.models.multistream.prompting import VoicePrompt, check_voice
 from runtime.models.multistream.spec import MoshiSpec
+from runtime.models.multistream.voices import encode_voice
 
-# Loudness that PersonaPlex was trained to hear voices at, dBFS of the louder parts.
-_TARGET_DBFS = -24.0
 _LARGEST_PT_BYTES = 256 << 20
 
 
@@ -32,7 +29,7 @@ def convert_voice(source: Path, model_dir: Path, out: Path) -> int:
     if source.suffix == ".pt":
         voice = read_pt(source, spec)
     else:
-        voice = encode_voice(source, model_dir, spec)
+        voice = encode_voice(source, spec.layout, codec_of(model_dir))
     check_voice(voice, spec.layout, spec.dim)
     write_voice(out, voice)
     part = voice.codes if voice.codes is not None else voice.embeddings
@@ -90,21 +87,10 @@ def columns_of(cache: Int64, n_positions: int, spec: MoshiSpec) -> Int64:
     return np.stack([first, np.where(delayed, second, UNGENERATED)])
 
 
-def encode_voice(path: Path, model_dir: Path, spec: MoshiSpec) -> VoicePrompt:
-    """Encode a recording, brought to the loudness of the training voices."""
-    pcm = read_mono(path, SAMPLE_RATE_HZ)
-    level = float(np.sqrt(np.mean(np.square(pcm)))) if len(pcm) else 0.0
-    if level < 1e-4:
-        raise AudioFileError(f"{path}: there is no voice in it, only silence")
-    pcm = np.clip(pcm * (10 ** (_TARGET_DBFS / 20) / level), -1.0, 1.0)
-    pcm = np.pad(pcm, (0, -len(pcm) % FRAME_SAMPLES)).astype(np.float32)
+def codec_of(model_dir: Path) -> MimiCodec:
+    """The codec in a model's folder or beside it. Raises UsageError."""
     places = (model_dir / "mimi", model_dir.parent / "mimi")
     found = next((place for place in places if place.is_dir()), None)
     if found is None:
         raise UsageError(f"{model_dir}: no codec at {places[0]}; export one there first")
-    codec = MimiCodec(found)
-    state, codes = codec.start(), []
-    for frame in pcm.reshape(-1, FRAME_SAMPLES):
-        state, frame_codes = codec.encode(state, frame)
-        codes.append(frame_codes[: spec.n_own])
-    return VoicePrompt(codes=np.array(codes))
+    return MimiCodec(found)

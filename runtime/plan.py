@@ -150,6 +150,46 @@ def _reason(options: Sequence[Option], choice: Option | None, machine: Machine) 
     )
 
 
+@dataclass(frozen=True, slots=True)
+class LivePlan:
+    """How to run a model that is loaded and was timed. reason: one line for people."""
+
+    kv: str
+    overlap: bool
+    fits: bool
+    step_ms: float
+    reason: str
+
+
+def live_plan(
+    step_ms: float, decode_ms: float, cache_ms: float, *, small_cache: bool = True
+) -> LivePlan:
+    """The least change to a measured step that makes it fit a frame with a full cache.
+
+    step_ms: a whole step with an empty cache. decode_ms: the part of it that can run beside the
+    next frame, at the price of 80 ms more delay. cache_ms: what reading a full float16 cache adds.
+    small_cache: whether an 8-bit cache is possible.
+    """
+    limit_ms = FRAME_MS * HEADROOM
+    kinds = ("f16", "q8_0") if small_cache else ("f16",)
+    ways = [(kv, overlap) for overlap in (False, True) for kv in kinds]
+    totals = {
+        (kv, overlap): step_ms
+        + cache_ms * KV_BITS[kv] / KV_BITS["f16"]
+        - (decode_ms if overlap else 0.0)
+        for kv, overlap in ways
+    }
+    for (kv, overlap), total in totals.items():
+        if total <= limit_ms:
+            said = f"a frame takes about {total:.0f} of {FRAME_MS} ms"
+            said += ", the cache in 8 bits" if kv == "q8_0" else ""
+            said += ", decoding beside the next frame" if overlap else ""
+            return LivePlan(kv, overlap, True, round(total, 1), said)
+    (kv, overlap), total = min(totals.items(), key=lambda item: item[1])
+    said = f"a frame takes about {total:.0f} ms, NOT real time: it has {FRAME_MS} ms"
+    return LivePlan(kv, overlap, False, round(total, 1), said)
+
+
 class StepDown:
     """Says when a deadline that a plan promised is not being held.
 

@@ -17,7 +17,7 @@ _NAME_WIDTH = 26
 
 def probes(*, fast: bool) -> list[Probe]:
     """Every check in the order of a person's questions; fast leaves out those that take time."""
-    from apps.checks import machine, models, parts, sound
+    from apps.checks import accelerators, machine, models, parts, sound
 
     all_probes = [
         Probe("python", machine.check_python),
@@ -29,6 +29,8 @@ def probes(*, fast: bool) -> list[Probe]:
         Probe("extras", parts.check_extras),
         Probe("telemetry", parts.check_telemetry),
         Probe("onnxruntime", parts.check_onnxruntime),
+        Probe("gpu, llama.cpp", accelerators.check_llama_devices),
+        Probe("gpu, onnxruntime", accelerators.check_onnx_devices),
         *models.model_probes(hashed=not fast),
         Probe("llama.cpp", parts.check_llama, slow=True),
         Probe("portaudio", sound.check_portaudio),

@@ -53,6 +53,7 @@ _QUESTION = Path(__file__).resolve().parents[1] / "assets" / "question.flac"
 @click.option("--microphone", metavar="NAME", help="Input device, by name.")
 @click.option("--speaker", metavar="NAME", help="Output device, by name.")
 @click.option("--prompt", help="Who the assistant is.", metavar="TEXT")
+@click.option("--voice", help="How it sounds: a voice's name, or a sound file.", metavar="VOICE")
 @click.option("--seed", type=int, help="Equal seeds and sounds give equal replies.")
 @click.option("--history/--no-history", default=None, help="Keep the transcript.")
 @click.option(
@@ -142,8 +143,11 @@ def _converse(
     session = open_session(config, "fast" if clock == "fast" else "real", key.held)
     ready_s = 0.0
 
-    def hear(frame: Frame, _reply: Reply) -> None:
+    captions = LiveCaptions(shown=not quiet and config.talk.engine != "cascade")
+
+    def hear(frame: Frame, reply: Reply) -> None:
         nonlocal ready_s
+        captions.add(reply)
         if frame.index == 0:  # only now does sound really flow
             ready_s = time.monotonic() - began
             if not quiet:
@@ -151,7 +155,12 @@ def _converse(
 
     try:
         opened = open_port(session, inputs, output, stereo=stereo)
-        log = TurnLog(told=lambda event: None if quiet else _tell(event, opened.clarity()))
+        if not quiet:
+            for note in session.notes:
+                click.secho(note, dim=True)
+        log = TurnLog(
+            told=lambda event: None if quiet else _tell(event, opened.clarity(), captions.shown)
+        )
         if not inputs and config.turns.policy == "push-to-talk":
             key.listen()
         with Trace(trace_file) as trace, _until_interrupted(not inputs) as stop:
@@ -168,6 +177,26 @@ def _say_ready(ready_s: float, inputs: tuple[Path, ...], policy: str, level: str
     offline = "" if level == "off" else f" ({level}: no network)"
     click.secho(f"ready in {ready_s:.1f} s, {how}{offline}", dim=True)
     sys.stdout.flush()
+
+
+class LiveCaptions:
+    """A duplex model's words as it says them, on one line until it falls silent."""
+
+    def __init__(self, *, shown: bool) -> None:
+        self.shown = shown
+        self._open = False
+
+    def add(self, reply: Reply) -> None:
+        """Take a frame's caption; a reply's end ends the line."""
+        if not self.shown:
+            return
+        if reply.text:
+            click.secho(reply.text if self._open else reply.text.lstrip(), fg="green", nl=False)
+            self._open = True
+        if self._open and any(event.kind == "reply_ended" for event in reply.events):
+            click.echo()
+            self._open = False
+        sys.stdout.flush()
 
 
 class TalkKey:
@@ -203,18 +232,26 @@ def _until_interrupted(live: bool) -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
-def _tell(event: Event, clarity: Clarity) -> None:
-    """What a person wants to see while it happens."""
+def _tell(event: Event, clarity: Clarity, captioned: bool) -> None:
+    """What a person wants to see while it happens. captioned: the reply was shown as it came."""
+    facts = event.facts
     if event.kind == "reply_started":
-        latency = event.facts["latency_ms"]
-        total = latency["total"] if isinstance(latency, dict) else 0
-        click.secho(f"you   {event.facts['user']}", fg="cyan")
-        click.secho(f"      answered after {total:.0f} ms{_heard_how(clarity)}", dim=True)
-    elif event.kind == "reply_ended":
-        cut = " [interrupted]" if event.facts["interrupted"] else ""
-        click.secho(f"edge  {event.facts['reply']}{cut}", fg="green")
-    elif event.kind == "nothing_said" and event.facts["user"]:
-        click.secho(f"you   {event.facts['user']}", fg="cyan")
+        if facts["user"]:
+            click.secho(f"you   {facts['user']}", fg="cyan")
+        latency = facts["latency_ms"]
+        if isinstance(latency, dict) and "total" in latency:
+            how = _heard_how(clarity)
+            click.secho(f"      answered after {latency['total']:.0f} ms{how}", dim=True)
+    elif event.kind == "reply_ended" and not captioned:
+        cut = " [interrupted]" if facts["interrupted"] else ""
+        click.secho(f"edge  {facts['reply']}{cut}", fg="green")
+    elif event.kind == "nothing_said" and facts["user"]:
+        click.secho(f"you   {facts['user']}", fg="cyan")
+    elif event.kind == "stepped_down":
+        click.secho(f"\nframes come late: {facts['what']}", fg="yellow")
+    elif event.kind == "cache_moved":
+        frame = "silent" if facts["silent"] else "sounding"
+        click.secho(f"      cache moved in a {frame} frame, {facts['cost_ms']} ms", dim=True)
     sys.stdout.flush()
 
 
@@ -240,7 +277,9 @@ def _panel(report: dict[str, Any]) -> None:
     for stage in stages:
         table.add_column(stage, justify="right")
     for number, turn in enumerate(report["turns"], 1):
-        table.add_row(str(number), *(f"{turn['latency_ms'][s]:.0f}" for s in stages))
+        latency = turn["latency_ms"]
+        cells = (f"{latency[s]:.0f}" if s in latency else "" for s in stages)
+        table.add_row(str(number), *cells)
     if report["turns"]:
         console.print(table)
     for finding in report["microphone"]["findings"].values():

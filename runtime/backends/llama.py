@@ -96,6 +96,10 @@ class LlamaModel:
         self.n_vocab: int = self._lib.llama_vocab_n_tokens(self._vocab)
         self.n_embd: int = self._lib.llama_model_n_embd(self._model)
         self.n_ctx_train: int = self._lib.llama_model_n_ctx_train(self._model)
+        n_heads: int = self._lib.llama_model_n_head(self._model)
+        n_kv_heads: int = self._lib.llama_model_n_head_kv(self._model)
+        self.n_head_dim: int = self.n_embd // max(1, n_heads)
+        self.n_kv: int = self.n_head_dim * n_kv_heads  # width of a position's keys
 
     def chat_renderer(self) -> Callable[[Sequence[Mapping[str, str]]], str]:
         """From messages ({"role", "content"}) to the prompt text that this GGUF was trained on.

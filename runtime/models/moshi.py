@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import ArtifactError, UsageError
+from runtime.backends.accelerators import choose_accelerator
 from runtime.backends.llama import ContextOptions, KvType, LlamaModel
 from runtime.backends.ort import open_session
 from runtime.models.multistream.artifact import open_artifact
@@ -42,7 +43,10 @@ Kv = Literal["auto", "f32", "f16", "q8_0"]
 
 _ALL_LAYERS = 999
 _PREFILL_BATCH = 64
-_KIND = "multistream conversation"
+_KEPT_PROMPTS = 8
+# llama.cpp dies when the keys of an 8-bit cache of narrower heads are shifted.
+_SMALL_CACHE_HEAD = 64
+_KIND = "multistream conversation, form 2"
 
 
 class MoshiModel:
@@ -55,10 +59,12 @@ class MoshiModel:
         threads: int = 1,
         device: str = "cpu",
         depth_device: str | None = None,
+        repack: bool = False,
     ) -> None:
         """Load what the manifest lists, hashes checked.
 
         device: of the main transformer; depth_device: of the depth graph, the same by default.
+        repack: see LlamaModel.
         Raises ArtifactError, ModelDamagedError, DeviceError, MissingPackageError.
         """
         folder = Path(artifact_dir)
@@ -68,8 +74,9 @@ class MoshiModel:
         self.recipe = artifact.manifest.recipe.name
         self.folder = folder
         self._threads = threads
-        layers = 0 if device == "cpu" else _ALL_LAYERS
-        self._temporal = LlamaModel(folder / TEMPORAL_FILE, n_gpu_layers=layers, repack=False)
+        self.device = choose_accelerator(device)
+        layers = 0 if self.device == "cpu" else _ALL_LAYERS
+        self._temporal = LlamaModel(folder / TEMPORAL_FILE, n_gpu_layers=layers, repack=repack)
         if (self._temporal.n_embd, self._temporal.n_vocab) != (
             self.spec.dim,
             self.spec.text_card_out,
@@ -185,8 +192,8 @@ class MoshiModel:
 
     def run_temporal(self, state: MoshiState, tokens: Int64, *, quiet: bool = False) -> None:
         """Run one position's tokens; leaves hidden state and guided text logits in the state."""
-        began_ns = time.perf_counter_ns()
-        state.make_room(quiet=quiet)
+        before_ns, began_ns = state.timing.temporal_ns, time.perf_counter_ns()
+        shifted = state.make_room(quiet=quiet)
         x = self.embed(tokens) + state.condition
         state.hidden, logits = state.context.decode_rows(x, state.window.next_position)
         state.window.advance()
@@ -194,7 +201,13 @@ class MoshiModel:
         if len(logits) == 2:
             guidance = np.float32(state.settings.guidance)
             state.logits = logits[1] + (logits[0] - logits[1]) * guidance
-        state.timing.temporal_ns = time.perf_counter_ns() - began_ns
+        took_ns = time.perf_counter_ns() - began_ns
+        state.timing.temporal_ns = took_ns
+        state.timing.shift_ns = max(1, took_ns - before_ns) if shifted else 0
+        if shifted:
+            cost_ms = state.timing.shift_ns / 1e6
+            when = "silent" if quiet else "sounding"
+            log.info("attention cache: moved in a %s frame, %.1f ms", when, cost_ms)
 
     def write(self, state: MoshiState, *, forced: Int64 | None = None) -> None:
         """Draw the text token and the codes from the last hidden state, onto the delay lines.
@@ -212,6 +225,15 @@ class MoshiModel:
         state.line.write_generated(text, codes)
         state.timing.text_ns = drawn_ns - began_ns
         state.timing.depth_ns = time.perf_counter_ns() - drawn_ns
+
+    @property
+    def small_cache(self) -> bool:
+        """Whether the attention cache can be in 8 bits."""
+        return self._temporal.n_head_dim % _SMALL_CACHE_HEAD == 0
+
+    def cache_bytes(self, n_positions: int) -> int:
+        """What a step reads of a float16 attention cache that holds so many positions."""
+        return 2 * 2 * self.spec.n_layers * self._temporal.n_kv * n_positions
 
     def close(self) -> None:
         """Free the weights; no conversation may go on after it."""
@@ -236,12 +258,14 @@ class MoshiModel:
         fresh = state.rng.bit_generator.state
         if path and (saved := _cached(path, self.fingerprint)):
             state.unpack(saved)
+            state.window = Window(state.settings.n_context, n_prefix=plan.n_positions)
             state.rng.bit_generator.state = fresh
         else:
             self.run_plan(state, plan, batch=min(_PREFILL_BATCH, state.settings.n_context))
             if path:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_arrays(path, _KIND, self.fingerprint, state.pack())
+                _keep_newest(path.parent)
         log.info(
             "prompt of %d frames: %.0f ms",
             plan.n_positions,
@@ -292,6 +316,11 @@ class MoshiModel:
     def _kv_type(self, kv: Kv) -> KvType:
         if kv == "auto":
             return "f32" if self.spec.float_kv else "f16"
+        if kv == "q8_0" and not self.small_cache:
+            raise UsageError(
+                f"an 8-bit cache needs heads of a multiple of {_SMALL_CACHE_HEAD} channels, this "
+                f"model's have {self._temporal.n_head_dim}; use f16"
+            )
         return kv
 
     def _extra_heads(self, hidden: Float32) -> tuple[Float32, ...]:
@@ -302,12 +331,21 @@ class MoshiModel:
         return tuple(raised / raised.sum(axis=1, keepdims=True))
 
 
+def _keep_newest(folder: Path) -> None:
+    """Remove all but the prompts used last: each may take a hundred megabytes."""
+    found = [(path.stat().st_mtime_ns, path) for path in folder.glob("*.state")]
+    for _, path in sorted(found, reverse=True)[_KEPT_PROMPTS:]:
+        path.unlink(missing_ok=True)
+
+
 def _cached(path: Path, fingerprint: str) -> dict[str, NDArray[Any]] | None:
     """A prompt's outcome from the cache; what is there but damaged is as good as not there."""
     if not path.is_file():
         return None
     try:
-        return read_arrays(path, _KIND, fingerprint)
+        saved = read_arrays(path, _KIND, fingerprint)
     except ArtifactError as error:
         log.warning("prompt cache: %s", error)
         return None
+    path.touch()
+    return saved

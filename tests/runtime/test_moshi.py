@@ -237,6 +237,71 @@ def test_a_half_precision_cache_is_close(artifacts: Artifacts) -> None:
     assert 0 < np.abs(states[0].hidden - states[1].hidden).max() < 0.05
 
 
+def test_an_eight_bit_cache_is_close_and_survives_shifts(
+    artifacts: Artifacts, tmp_path: Path
+) -> None:
+    """Through the shifts of a prompted conversation; narrow heads are refused."""
+    raw = CONFIGS["personaplex"] | {"dim": 128, "num_heads": 2}
+    model = MoshiModel(export_model(tmp_path, raw, random_weights(raw, SEED)))
+    states = [
+        model.start(seed=0, greedy=True, kv=kv, prompt=small_prompt(), context=60)
+        for kv in ("f32", "q8_0")
+    ]
+    away, shifts = [], 0
+    for frame in user_codes(raw, 100, 3):
+        hidden = []
+        for state in states:
+            state.line.write_user(frame)
+            model.run_temporal(state, state.line.model_input())
+            hidden.append(state.hidden[0].copy())
+            state.line.write_generated(
+                5, np.array([1, 2, 3, 4, 5, 6, 7, 8])[: model.spec.depth_steps]
+            )
+        shifts += states[1].timing.shift_ns > 0
+        one, other = hidden
+        away.append(float(one @ other / np.linalg.norm(one) / np.linalg.norm(other)))
+    with pytest.raises(UsageError, match="multiple of 64"):
+        artifacts.model("moshi").start(seed=0, kv="q8_0")
+    assert shifts >= 1
+    assert 0.995 < min(away) < 1.0
+    assert np.mean(away[-20:]) > 0.999
+    for state in states:
+        state.close()
+
+
+def test_only_the_prompts_used_last_are_kept(artifacts: Artifacts, tmp_path: Path) -> None:
+    model = artifacts.model("personaplex")
+    prompts = [
+        Prompt((4, 9, token), silence=(1, 2, 3, 4), tone=(5, 6, 7, 8)) for token in range(10)
+    ]
+    for prompt in prompts:
+        model.start(seed=7, prompt=prompt, prompt_cache=tmp_path).close()
+    assert len(list(tmp_path.iterdir())) == 8
+
+
+def test_a_cached_prompt_fits_any_length_of_context(artifacts: Artifacts, tmp_path: Path) -> None:
+    model = artifacts.model("personaplex")
+    for context in (60, 100):
+        state = model.start(seed=7, prompt=small_prompt(), prompt_cache=tmp_path, context=context)
+        assert state.window.context == context
+        run(model, state, user_codes(CONFIGS["personaplex"], 120, 3))
+        state.close()
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_cost_of_moving_the_cache_is_told(artifacts: Artifacts) -> None:
+    model = artifacts.model("personaplex")
+    state = model.start(seed=2, prompt=small_prompt(), context=60)
+    costs = []
+    for i, frame in enumerate(user_codes(CONFIGS["personaplex"], 100, 3)):
+        state, _ = model.step(state, frame, quiet=i % 3 == 0)
+        costs.append((i % 3 == 0, state.timing.shift_ns))
+    shifted = [quiet for quiet, cost in costs if cost]
+    assert shifted
+    assert all(shifted)  # a silent frame came in time for every one of them
+    state.close()
+
+
 @pytest.mark.parametrize("codes", [[0, 1, 2], [0, 1, 2, 33], [0, 1, 2, -2]])
 def test_bad_codes_are_refused_and_the_conversation_goes_on(
     artifacts: Artifacts, codes: list[int]

@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.plan import HEADROOM, PRECISIONS, Machine, ModelSize, StepDown, plan
+from runtime.plan import HEADROOM, PRECISIONS, Machine, ModelSize, StepDown, live_plan, plan
 
 MOSHI_7B = ModelSize(
     temporal_weights=6_615_000_000,
@@ -63,3 +63,22 @@ def test_stepping_down_takes_many_late_frames_close_together() -> None:
     assert not any(down.frame(late if i % 6 == 0 else fine) for i in range(200))
     assert [down.frame(late) for _ in range(5)].count(True) == 1
     assert not down.frame(late)
+
+
+def test_a_loaded_model_is_changed_no_more_than_it_takes() -> None:
+    ways = [
+        (live.kv, live.overlap, live.fits)
+        for live in (
+            live_plan(50, 15, 10),
+            live_plan(60, 15, 20),
+            live_plan(75, 15, 10),
+            live_plan(75, 15, 20),
+            live_plan(90, 15, 20),
+            live_plan(60, 15, 20, small_cache=False),
+        )
+    ]
+    assert ways == [
+        ("f16", False, True), ("q8_0", False, True), ("f16", True, True), ("q8_0", True, True),
+        ("q8_0", True, False), ("f16", True, True),
+    ]  # fmt: skip
+    assert "NOT real time" in live_plan(200, 15, 20).reason

@@ -75,3 +75,29 @@ def test_a_quiet_frame_is_used_before_the_last_moment() -> None:
 def test_a_prompt_longer_than_the_context_is_refused() -> None:
     with pytest.raises(UsageError, match="shorten"):
         Window(50, n_prefix=50)
+
+
+@given(st.integers(24, 60), st.integers(0, 8), st.integers(0, 150), st.integers(0, 5))
+def test_a_narrowed_window_holds_the_newest_and_no_key_is_too_far(
+    context: int, n_prefix: int, n_before: int, quiet_every: int
+) -> None:
+    window = Window(context, n_prefix=n_prefix, block=7)
+    held: Keys = {position: -1 - position for position in range(n_prefix)}
+    for frame in range(n_before + 60):
+        if frame == n_before:
+            window.narrow(context // 2)
+        for move in window.make_room(quiet=quiet_every > 0 and frame % quiet_every == 0):
+            if isinstance(move, Forget):
+                held = {p: f for p, f in held.items() if not move.first <= p < move.end}
+            else:
+                held = {p + move.delta if p >= move.first else p: f for p, f in held.items()}
+        assert window.next_position not in held
+        held[window.next_position] = frame
+        window.advance()
+        assert all(held[position] == -1 - position for position in range(n_prefix))
+        reach = context // 2 if frame >= n_before else context
+        assert max(held) - min(held) < reach
+        live = sorted((p, f) for p, f in held.items() if f >= 0)
+        assert [f for _, f in live] == list(range(frame + 1 - len(live), frame + 1))
+    with pytest.raises(UsageError, match="narrowed"):
+        window.narrow(context)

@@ -76,6 +76,9 @@ class DelayLine:
         user = layout.delays[1 + layout.n_own :]
         self._delays = np.array([*layout.delays, *user[:n_guessed]], np.int64)
         self._initial = layout.initial
+        guessed = range(layout.n_streams, len(self._delays))
+        self._given_out = np.array([*range(1 + layout.n_own), *guessed])
+        self._back = self._delays[self._given_out] - layout.max_delay
         self._n_columns = layout.max_delay + 2
         self._ring = np.full((len(self._delays), self._n_columns), UNGENERATED, np.int64)
 
@@ -120,10 +123,8 @@ class DelayLine:
         layout = self.layout
         if self.position <= layout.max_delay:
             return None
-        n_own, n_streams = layout.n_own, layout.n_streams
-        streams = np.array([*range(1 + n_own), *range(n_streams, len(self._delays))])
-        at = (self.position - layout.max_delay + self._delays[streams]) % self._n_columns
-        tokens = self._ring[streams, at]
+        at = (self.position + self._back) % self._n_columns
+        tokens = self._ring[self._given_out, at]
         return int(tokens[0]), tokens[1 : 1 + layout.n_written]
 
     def snapshot(self) -> Int64:

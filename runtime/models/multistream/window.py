@@ -56,7 +56,7 @@ class Window:
         """
         if self.n_prefix:
             limit = self.context - self.block // 2 if quiet else self.context
-            return self._drop_block() if self.next_position >= limit else []
+            return self._drop_blocks(limit) if self.next_position >= limit else []
         moves: list[Forget | Shift] = []
         oldest = self.next_position + 1 - self.context
         if oldest > self.first:
@@ -73,7 +73,20 @@ class Window:
         """The token at next_position has been run."""
         self.next_position += 1
 
-    def _drop_block(self) -> list[Forget | Shift]:
-        end = self.first + self.block
-        self.next_position -= self.block
-        return [Forget(self.first, end), Shift(end, -self.block)]
+    def narrow(self, context: int) -> None:
+        """Attend to fewer positions from now on; what is beyond goes with the next make_room().
+
+        Raises UsageError where the prefix would not fit, or context is not smaller.
+        """
+        if not self.n_prefix + 1 < context <= self.context:
+            raise UsageError(f"a context of {self.context} cannot be narrowed to {context}")
+        self.context = context
+        self.block = min(self.block, max(1, (context - self.n_prefix) // 2))
+
+    def _drop_blocks(self, limit: int) -> list[Forget | Shift]:
+        """As many of the oldest blocks as it takes; more than one only after narrow()."""
+        n_blocks = (self.next_position - limit) // self.block + 1
+        n_dropped = min(n_blocks * self.block, self.next_position - self.first)
+        end = self.first + n_dropped
+        self.next_position -= n_dropped
+        return [Forget(self.first, end), Shift(end, -n_dropped)]
