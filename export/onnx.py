@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,16 +27,25 @@ def export_graph(
     path: Path,
     *,
     name: str,
+    sizes: Mapping[str, int] | None = None,
 ) -> None:
     """Trace a net whose forward takes one tensor per input and write its graph.
 
-    name: the graph's own name. Raises ArtifactError where tracing fails or the graph is not
+    name: the graph's own name. sizes: for each free size that the inputs name, one to trace with;
+    such graphs take any. Raises ArtifactError where tracing fails or the graph is not
     valid, ShapeError where its inputs or outputs are not the ones listed.
     """
     import onnx
     import torch
 
-    args = tuple(torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype)) for spec in inputs)  # type: ignore[arg-type]
+    traced_with = sizes or {}
+    args = tuple(
+        torch.zeros(
+            [traced_with[size] if isinstance(size, str) else size for size in spec.shape],
+            dtype=getattr(torch, spec.dtype),
+        )
+        for spec in inputs
+    )
     with torch.no_grad(), _quiet():
         try:
             program = torch.onnx.export(
@@ -46,6 +55,7 @@ def export_graph(
                 opset_version=OPSET,
                 input_names=[spec.name for spec in inputs],
                 output_names=[spec.name for spec in outputs],
+                dynamic_shapes=_free(inputs) if sizes else None,
                 verbose=False,
             )
         except torch.onnx.OnnxExporterError as exc:
@@ -53,9 +63,35 @@ def export_graph(
     assert program is not None
     model = program.model_proto
     clean(model, name)
+    if sizes:
+        _name_free_sizes(model, outputs)
     check_ports(model, inputs, outputs)
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
+
+
+def _free(inputs: Sequence[TensorSpec]) -> tuple[dict[int, Any], ...]:
+    """For torch: which axes of each input are free; axes of one name are of one size."""
+    import torch
+
+    dims: dict[str, Any] = {}
+    return tuple(
+        {
+            axis: dims.setdefault(size, torch.export.Dim(size))
+            for axis, size in enumerate(spec.shape)
+            if isinstance(size, str)
+        }
+        for spec in inputs
+    )
+
+
+def _name_free_sizes(model: Any, outputs: Sequence[TensorSpec]) -> None:
+    """Free sizes of outputs come as formulas of the inputs', or not at all: name them as listed."""
+    for value, spec in zip(model.graph.output, outputs, strict=False):
+        dims = value.type.tensor_type.shape.dim
+        for dim, size in zip(dims, spec.shape, strict=False):
+            if isinstance(size, str):
+                dim.dim_param = size
 
 
 def clean(model: Any, name: str) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 EXPORTS = {
     "mimi": Lazy("apps.cli.export:mimi", "The streaming codec: two ONNX graphs."),
     "moshi": Lazy("apps.cli.export_moshi:moshi", "The multistream model: a GGUF and a graph."),
+    "asr": Lazy("apps.cli.export_asr:asr", "A Whisper recogniser: three ONNX graphs."),
     "voice": Lazy("apps.cli.export_moshi:voice", "A voice prompt for it, from a recording."),
 }
 

@@ -38,7 +38,7 @@ class DecodeOptions:
 class Decoded:
     """tokens: strings of the vocabulary, without the prompt and the end mark.
 
-    score: mean log probability of a token, the end mark counted. no_speech_prob: 0..1.
+    score: log probability of all tokens and the end mark, a token. no_speech_prob: 0..1.
     """
 
     tokens: tuple[str, ...]

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,22 +69,40 @@ class Transcript:
     compression_ratio: float = 0.0
 
 
+class SpeechNet(Protocol):
+    """A Whisper network, whatever computes it: backends/ct2.py or models/whisper.py."""
+
+    n_mels: int
+    multilingual: bool
+
+    def encode(self, features: Float32) -> Float32:
+        """Features (n_mels, n) to rows (n // 2, d_model)."""
+
+    def decode(self, encoded: Float32, prompt: Sequence[str], options: DecodeOptions) -> Decoded:
+        """Rows to tokens."""
+
+
 class Recogniser:
     """Loaded weights; no state between calls. Other threads run during a call."""
 
     def __init__(
         self,
-        files: Mapping[str, Path],
+        model: Mapping[str, Path] | SpeechNet,
         *,
         threads: int = 1,
         compute_type: str = "int8",
         language: str = "en",
     ) -> None:
-        """files: the model's verified files by name. language: for a model that knows several.
+        """model: a CTranslate2 model's verified files by name, or a network that is loaded.
 
-        Raises ModelDamagedError, DeviceError, UsageError, MissingPackageError.
+        language: for a model that knows several. Raises ModelDamagedError, DeviceError,
+        UsageError, MissingPackageError.
         """
-        self._net = WhisperNet(files, threads=threads, compute_type=compute_type)
+        self._net: SpeechNet = (
+            WhisperNet(model, threads=threads, compute_type=compute_type)
+            if isinstance(model, Mapping)
+            else model
+        )
         spoken = [f"<|{language}|>", "<|transcribe|>"] if self._net.multilingual else []
         self._prompt = ["<|startoftranscript|>", *spoken, "<|notimestamps|>"]
         self._plan = make_mel_plan()
