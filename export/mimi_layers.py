@@ -20,8 +20,8 @@ Weights = Mapping[str, Tensor]
 
 
 def elu(x: Tensor) -> Tensor:
-    """The exponential linear unit by exp of the negative part: twice as fast as ONNX's own Elu."""
-    return torch.maximum(x, torch.exp(x.clamp(max=0)) - 1)
+    """The exponential linear unit: above 0 exp(x) - 1 exceeds x. Twice as fast as ONNX's Elu."""
+    return torch.minimum(torch.exp(x) - 1, torch.relu(x))
 
 
 class Conv(nn.Module):
@@ -54,11 +54,10 @@ class Conv(nn.Module):
         if not self.side_by_side:
             taps = [rows[start : start + self.n_rows] for start in starts]
             return torch.cat(taps, 1) @ self.weight + self.bias, kept
-        products = rows @ self.weight
-        n_rows, n_out = self.n_rows, self.n_out
-        y = products[:n_rows, :n_out]
-        for tap, start in list(enumerate(starts))[1:]:
-            y = y + products[start : start + n_rows, tap * n_out : (tap + 1) * n_out]
+        products = torch.split(rows @ self.weight, self.n_out, 1)
+        y = products[0][: self.n_rows]
+        for product, start in list(zip(products, starts, strict=True))[1:]:
+            y = y + product[start : start + self.n_rows]
         return y + self.bias, kept
 
 
@@ -164,7 +163,7 @@ class Layer(nn.Module):
         """x: (n, width); rope: cos and sin (n, 1, head_dim) and turn.
 
         cache: keys (heads, 1, head_dim, context) and values (heads, 1, context, head_dim).
-        Returns x and the new keys and values in the same shapes, with n for context.
+        Returns x and the new keys and values, (n, heads, head_dim) each.
         """
         config = self.config
         heads, width, n = config.n_heads, config.dimension, config.n_positions
@@ -173,12 +172,13 @@ class Layer(nn.Module):
         qk = qk.reshape(n, 2 * heads, config.head_dim)
         cos, sin, turn = rope
         q, k = torch.split(qk * cos + (qk @ turn) * sin, heads, 1)
+        v = v.reshape(n, heads, config.head_dim)
         q = q.reshape(n, heads, 1, config.head_dim).transpose(0, 1)
-        k = k.reshape(n, heads, 1, config.head_dim).permute(1, 2, 3, 0)
-        v = v.reshape(n, heads, 1, config.head_dim).permute(1, 2, 0, 3)
-        scores = torch.cat([q @ cache[0], q @ k], 3) + mask
+        new_k = k.reshape(n, heads, 1, config.head_dim).permute(1, 2, 3, 0)
+        new_v = v.reshape(n, heads, 1, config.head_dim).permute(1, 2, 0, 3)
+        scores = torch.cat([q @ cache[0], q @ new_k], 3) + mask
         old_p, new_p = torch.split(torch.softmax(scores, 3), [config.context, n], 3)
-        mixed = old_p @ cache[1] + new_p @ v  # (heads, n, 1, head_dim)
+        mixed = old_p @ cache[1] + new_p @ new_v  # (heads, n, 1, head_dim)
         x = x + mixed.transpose(0, 1).reshape(n, width) @ self.out
         normed = functional.layer_norm(x, (width,), self.norm2_weight, self.norm2_bias, 1e-5)
         return x + functional.gelu(normed @ self.ff1) @ self.ff2, k, v
@@ -211,7 +211,11 @@ class Transformer(nn.Module):
             x, k, v = layer(x, rope, mask, (caches[i], caches[len(self.layers) + i]))
             keys.append(k)
             values.append(v)
-        return x, torch.cat(keys), torch.cat(values)
+        # Turned into the ring's order once, not layer by layer.
+        shape = (len(self.layers), *keys[0].shape)
+        new_k = torch.cat(keys).reshape(shape).permute(0, 2, 3, 1).flatten(0, 1)
+        new_v = torch.cat(values).reshape(shape).transpose(1, 2).flatten(0, 1)
+        return x, new_k[:, None], new_v[:, None]
 
 
 class Searching(nn.Module):

@@ -70,7 +70,7 @@ def _replace_search(
         x,
         editor.constant(f"{table}.u8", steps),
         editor.constant(f"{table}.u8_scale", scale),
-        editor.constant(f"{table}.u8_zero", np.full(columns.shape[1], 128, np.uint8)),
+        editor.constant("u8.zero", np.array(128, np.uint8)),
         editor.constant(f"{table}.minus_half_norm", -half_norm),
     ]
     count = editor.constant(f"search.n_best_{n_best}", np.array([n_best], np.int64))

@@ -34,10 +34,11 @@ Progress = Callable[[str, int, int], None]
 
 PRESETS = ("float", "transparent", "int8", "tiny")
 
-# Products narrower than this cost nothing and lose much. With more rows than the last figure the
-# arithmetic is the limit, not the memory, and float is as fast.
+# Products narrower than this cost nothing and lose much. With more rows than these figures the
+# arithmetic is the limit, not the memory, and float is as fast. Limbs need a dozen small nodes
+# around them: a matrix must be large for that to pay.
 _MIN_IN, _MIN_OUT = 64, 16
-_MAX_ROWS_U8, _MAX_ROWS_LIMBS = 96, 16
+_MAX_ROWS_U8, _MAX_ROWS_LIMBS, _MIN_WEIGHTS_LIMBS = 96, 4, 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +131,9 @@ def scheme_for(recipe: str, side: str, product: Product) -> Scheme | None:
         return None
     if side == "encoder":
         return to_u8 if product.rows <= _MAX_ROWS_U8 else None
-    return to_u8x16 if product.rows <= _MAX_ROWS_LIMBS else None
+    if product.rows > _MAX_ROWS_LIMBS or n_in * n_out < _MIN_WEIGHTS_LIMBS:
+        return None
+    return to_u8x16
 
 
 def _is_search(editor: GraphEditor, node: Any) -> bool:

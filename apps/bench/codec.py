@@ -34,6 +34,7 @@ class Engine:
 def our_engine(artifact: Path, threads: int) -> tuple[str, Engine]:
     """A stream of one of our artifacts, and its preset's name."""
     codec = MimiCodec(artifact, threads=threads)
+    codec.warm_up()
     state = codec.start()
     return codec.recipe, Engine(
         lambda pcm: codec.encode(state, pcm)[1], lambda codes: codec.decode(state, codes)[1]
@@ -102,8 +103,9 @@ def paced(engine: Engine, n_frames: int) -> dict[str, Any]:
     Returns quantiles of wall milliseconds and the share of one core in use.
     """
     taken_ms = []
+    sound = probe_sound(n_frames, seed=2)
     began_ns, began_cpu = time.monotonic_ns(), time.process_time()
-    for index, pcm in enumerate(probe_sound(n_frames, seed=2)):
+    for index, pcm in enumerate(sound):
         wait_ns = began_ns + index * FRAME_NS - time.monotonic_ns()
         if wait_ns > 0:
             time.sleep(wait_ns / 1e9)

@@ -15,6 +15,7 @@ from edge.errors import ArtifactError, ShapeError
 from edge.frame import FRAME_SAMPLES, Pcm, check_frame
 from edge.manifest import GraphSpec, Manifest, artifact_file, read_manifest, verify
 from runtime.backends.ort import BoundStep, Session, TensorInfo, open_session
+from runtime.backends.pages import use_large_pages
 from runtime.models.mimi_state import RingShape, SideState
 from runtime.models.state_file import read_arrays, write_arrays
 
@@ -129,7 +130,11 @@ class MimiCodec:
         return state, pcm
 
     def warm_up(self, n_frames: int = 3) -> None:
-        """Run a stream of its own for a few frames, so that the first real one is not slow."""
+        """Make the first real frame as quick as the others.
+
+        Runs a stream of its own for a few frames, with the weights in large pages of memory.
+        """
+        use_large_pages()
         state = self.start()
         for _ in range(n_frames):
             state, codes = self.encode(state, np.zeros(FRAME_SAMPLES, np.float32))

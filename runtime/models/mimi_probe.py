@@ -55,7 +55,8 @@ def probe_sound(n_frames: int, seed: int) -> NDArray[np.float32]:
 
 
 def time_codec(codec: MimiCodec, *, n_frames: int = _N_TIMED) -> StepTimes:
-    """Encode and decode a stream as fast as it goes, after a few frames of warming up."""
+    """Encode and decode a stream as fast as it goes, after warming up."""
+    codec.warm_up()
     state = codec.start()
     taken_ms = []
     for index, pcm in enumerate(probe_sound(_N_WARM + n_frames, seed=1)):

@@ -53,7 +53,7 @@ class SideState:
         self.keys = np.zeros((n_heads, 1, ring.head_dim, ring.context), dtype)
         self.values = np.zeros((n_heads, 1, ring.context, ring.head_dim), dtype)
         exponents = np.arange(ring.head_dim // 2, dtype=np.float64) * (2 / ring.head_dim)
-        self._frequencies = np.repeat(ring.max_period**-exponents, 2)  # of pairs of neighbours
+        self._frequencies = ring.max_period**-exponents
         self._steps = np.arange(ring.n_positions, dtype=np.float64)[:, None, None]
         caches = {}
         for layer in range(ring.n_layers):
@@ -88,13 +88,15 @@ class SideState:
     def advance(self) -> None:
         """After a run of the graph: keep what is new and prepare the next frame's inputs."""
         new_k, new_v = self.buffers["new_k"], self.buffers["new_v"]
+        mask = self.buffers["attn_mask"]
         for step, slot in enumerate(self._slots()):
             self.keys[:, :, :, slot] = new_k[:, :, :, step]
             self.values[:, :, slot] = new_v[:, :, step]
-            self.buffers["attn_mask"][..., slot] = 0
+            mask[:, 0, slot] = 0
         self.n_frames += 1
         self._write_angles()
-        self.buffers["attn_mask"][..., self._slots()] = _BLOCKED
+        for slot in self._slots():
+            mask[:, 0, slot] = _BLOCKED
         if "first" in self.buffers:
             self.buffers["first"][:] = 0
 
@@ -104,10 +106,12 @@ class SideState:
         return [(first + step) % self.ring.context for step in range(self.ring.n_positions)]
 
     def _write_angles(self) -> None:
-        """Rotary cosines and sines of the frame's positions."""
+        """Rotary cosines and sines of the frame's positions, each for a pair of neighbours."""
         angles = (self.n_frames * self.ring.n_positions + self._steps) * self._frequencies
-        np.cos(angles, out=self.buffers["rope_cos"], casting="same_kind")
-        np.sin(angles, out=self.buffers["rope_sin"], casting="same_kind")
+        for name, values in (("rope_cos", np.cos(angles)), ("rope_sin", np.sin(angles))):
+            table = self.buffers[name]
+            table[..., 0::2] = values
+            table[..., 1::2] = values
 
     def _write_position_inputs(self) -> None:
         """Everything that follows from the number of frames alone, from scratch."""

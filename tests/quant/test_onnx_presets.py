@@ -195,6 +195,15 @@ def _accuracy_level(node: Any) -> int:
     return next(int(a.i) for a in node.attribute if a.name == "accuracy_level")
 
 
+def test_only_what_waits_for_memory_gets_limbs() -> None:
+    def scheme(n_in: int, n_out: int, rows: int) -> object:
+        return scheme_for("int8", "decoder", Product("decoder.2.weight", (n_in, n_out), rows))
+
+    assert scheme(2048, 4096, 2) is to_u8x16
+    assert scheme(1024, 1536, 16) is None
+    assert scheme(256, 512, 1) is None
+
+
 def test_small_products_stay_float() -> None:
     for recipe in PRESETS:
         assert scheme_for(recipe, "encoder", Product("encoder.0.weight", (7, 64), 1920)) is None
