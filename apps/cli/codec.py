@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,12 +24,19 @@ COMMANDS = {
     "encode": Lazy("apps.cli.codec:encode", "A sound file to a token file."),
     "decode": Lazy("apps.cli.codec:decode", "A token file to a WAV."),
     "roundtrip": Lazy("apps.cli.codec:roundtrip", "A sound file through the codec to a WAV."),
+    "choose": Lazy("apps.cli.codec:choose", "Measure which preset this machine runs in time."),
 }
 
 _path = click.Path(path_type=Path)
 _model_option = click.option(
-    "--model", type=_path, required=True, metavar="DIR", help="A codec artifact."
-)
+    "--model", type=_path, required=True, metavar="DIR",
+    help="A codec artifact, or a folder of several presets of one.",
+)  # fmt: skip
+_preset_option = click.option(
+    "--preset", default="", metavar="NAME",
+    help="Which of several presets: float, int8, ...; auto measures what this machine runs in "
+    "time. Without it: the most precise.",
+)  # fmt: skip
 _threads_option = click.option("--threads", type=int, default=1, show_default=True)
 _device_option = click.option("--device", default="cpu", show_default=True, metavar="NAME")
 
@@ -52,35 +59,49 @@ def codec() -> None:
 @_model_option
 @click.argument("source", type=_path, metavar="IN")
 @click.argument("target", type=_path, metavar="OUT.tokens")
+@_preset_option
 @_threads_option
 @_device_option
 @json_option
 def encode(
-    model: Path, source: Path, target: Path, threads: int, device: str, as_json: bool
+    model: Path,
+    source: Path,
+    target: Path,
+    preset: str,
+    threads: int,
+    device: str,
+    as_json: bool,
 ) -> None:
     """Encode a sound file of any rate and channel count."""
     from apps.cli.stages import stages
     from edge.tokens import TokenWriter
 
-    opened = _open(model, threads, device)
+    opened = _open(model, preset, threads, device)
     header = _header(opened)
     work, state = _Work(), opened.start()
     with stages() as told, TokenWriter(target, header) as out:
         for pcm, n_samples in _told(_frames(source), "encoding", work, told):
             state, codes = opened.encode(state, pcm)
             out.write(codes, n_samples)
-    _report("encode", work, header, target, as_json)
+    _report("encode", work, opened, target, as_json)
 
 
 @click.command("decode")
 @_model_option
 @click.argument("source", type=_path, metavar="IN.tokens")
 @click.argument("target", type=_path, metavar="OUT.wav")
+@_preset_option
 @_threads_option
 @_device_option
 @json_option
 def decode(
-    model: Path, source: Path, target: Path, threads: int, device: str, as_json: bool
+    model: Path,
+    source: Path,
+    target: Path,
+    preset: str,
+    threads: int,
+    device: str,
+    as_json: bool,
 ) -> None:
     """Decode a token file with the codec that it was made with, in any precision."""
     from apps.cli.stages import stages
@@ -90,7 +111,7 @@ def decode(
     from edge.wav import WavWriter
 
     tokens = TokenReader(source)
-    opened = _open(model, threads, device)
+    opened = _open(model, preset, threads, device)
     header = _header(opened)
     if tokens.header != header:
         raise ArtifactError(
@@ -107,37 +128,65 @@ def decode(
             work.n_frames, work.n_samples = work.n_frames + 1, work.n_samples + n_samples
             told("decoding", work.n_frames, tokens.n_frames)
     work.taken_s = time.perf_counter() - began
-    _report("decode", work, header, target, as_json)
+    _report("decode", work, opened, target, as_json)
 
 
 @click.command("roundtrip")
 @_model_option
 @click.argument("source", type=_path, metavar="IN")
 @click.argument("target", type=_path, metavar="OUT.wav")
+@_preset_option
 @_threads_option
 @_device_option
 @json_option
 def roundtrip(
-    model: Path, source: Path, target: Path, threads: int, device: str, as_json: bool
+    model: Path,
+    source: Path,
+    target: Path,
+    preset: str,
+    threads: int,
+    device: str,
+    as_json: bool,
 ) -> None:
     """Encode and decode in one go, to hear what the codec makes of a sound."""
     from apps.cli.stages import stages
     from edge.wav import WavWriter
 
-    opened = _open(model, threads, device)
+    opened = _open(model, preset, threads, device)
     work, state = _Work(), opened.start()
     with stages() as told, WavWriter(target) as out:
         for pcm, n_samples in _told(_frames(source), "encoding and decoding", work, told):
             state, codes = opened.encode(state, pcm)
             state, heard = opened.decode(state, codes)
             out.write(heard[:n_samples])
-    _report("roundtrip", work, _header(opened), target, as_json)
+    _report("roundtrip", work, opened, target, as_json)
 
 
-def _open(model: Path, threads: int, device: str) -> MimiCodec:
-    from runtime.models.mimi import MimiCodec
+@click.command("choose")
+@_model_option
+@_threads_option
+@_device_option
+@json_option
+def choose(model: Path, threads: int, device: str, as_json: bool) -> None:
+    """Time the presets in DIR, most precise first, until one fits into half a frame (40 ms)."""
+    from runtime.models.mimi_probe import open_codec
 
-    return MimiCodec(model, threads=threads, device=device)
+    choice = open_codec(model, preset="auto", threads=threads, device=device)
+    if as_json:
+        times = {name: asdict(each) for name, each in choice.tried.items()}
+        click.echo(json.dumps({"preset": choice.codec.recipe, "tried": times}))
+        return
+    for name, each in choice.tried.items():
+        click.echo(
+            f"{name}: {each.p50_ms:.1f} ms a frame, p99 {each.p99_ms:.1f}, most {each.max_ms:.1f}"
+        )
+    click.echo(f"chosen {choice.reason}")
+
+
+def _open(model: Path, preset: str, threads: int, device: str) -> MimiCodec:
+    from runtime.models.mimi_probe import open_codec
+
+    return open_codec(model, preset=preset, threads=threads, device=device).codec
 
 
 def _header(opened: MimiCodec) -> TokenHeader:
@@ -184,9 +233,10 @@ def _told(
     work.taken_s = time.perf_counter() - began
 
 
-def _report(what: str, work: _Work, header: TokenHeader, target: Path, as_json: bool) -> None:
+def _report(what: str, work: _Work, opened: MimiCodec, target: Path, as_json: bool) -> None:
     from edge.frame import SAMPLE_RATE_HZ
 
+    header = _header(opened)
     sound_s = work.n_samples / SAMPLE_RATE_HZ
     facts = {
         "command": what,
@@ -196,6 +246,7 @@ def _report(what: str, work: _Work, header: TokenHeader, target: Path, as_json: 
         "sound_s": round(sound_s, 3),
         "taken_s": round(work.taken_s, 3),
         "times_real_time": round(sound_s / work.taken_s, 2) if work.taken_s else None,
+        "preset": opened.recipe,
         "codebooks": header.n_codebooks,
         "kbit_per_s": round(header.kbit_per_s, 3),
     }

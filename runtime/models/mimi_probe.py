@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import DeadlineError, UsageError
+from edge.errors import ArtifactError, DeadlineError, UsageError
 from edge.frame import FRAME_MS, FRAME_SAMPLES, SAMPLE_RATE_HZ
-from runtime.models.mimi import MimiCodec
+from edge.manifest import FILE_NAME, Manifest, read_manifest
+from runtime.models.mimi import KIND, MimiCodec
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +70,50 @@ def time_codec(codec: MimiCodec, *, n_frames: int = _N_TIMED) -> StepTimes:
     return StepTimes(float(p50), float(p99), max(taken_ms))
 
 
+def find_presets(folder: Path) -> dict[str, Path]:
+    """Recipe -> artifact, most precise first: the folder itself, or the codecs that lie in it.
+
+    Raises ArtifactError where there is none, or where they are not presets of one codec.
+    """
+    if (folder / FILE_NAME).is_file() or not folder.is_dir():
+        return {read_manifest(folder).recipe.name: folder}
+    found: dict[str, tuple[Manifest, Path]] = {}
+    for place in sorted(folder.iterdir()):
+        if not (place / FILE_NAME).is_file():
+            continue
+        manifest = read_manifest(place)
+        if manifest.kind != KIND:
+            continue
+        other = found.setdefault(manifest.recipe.name, (manifest, place))[1]
+        if other != place:
+            raise ArtifactError(f"{other} and {place} are both {manifest.recipe.name}; name one")
+    if not found:
+        raise ArtifactError(f"{folder} holds no codec: neither a {FILE_NAME} nor presets")
+    models = {(manifest.sources, str(manifest.config)) for manifest, _ in found.values()}
+    if len(models) > 1:
+        raise ArtifactError(f"{folder} holds presets of different codecs; name one of them")
+    in_order = sorted(found.items(), key=lambda each: -_size_bytes(each[1][0]))
+    return {recipe: place for recipe, (_, place) in in_order}
+
+
+def open_codec(
+    folder: Path, *, preset: str = "", threads: int = 1, device: str = "cpu"
+) -> CodecChoice:
+    """Open a codec, or of a folder of presets the one that is named or the most precise one.
+
+    preset: a recipe's name, or "auto": the most precise one that this machine runs in time. Raises
+    UsageError for one that is not there, and what choose_codec raises.
+    """
+    presets = find_presets(folder)
+    if preset == "auto":
+        return choose_codec(list(presets.values()), threads=threads, device=device)
+    if preset and preset not in presets:
+        raise UsageError(f"{folder} has no preset {preset!r}; it has {', '.join(presets)}")
+    name = preset or next(iter(presets))
+    codec = MimiCodec(presets[name], threads=threads, device=device)
+    return CodecChoice(codec, {}, f"{name}: {'asked for' if preset else 'the most precise'}")
+
+
 def choose_codec(
     artifacts: Sequence[Path | str],
     *,
@@ -98,3 +143,7 @@ def choose_codec(
         f"no codec preset keeps a frame under {max_step_ms:.0f} ms here ({told}); "
         "quantize a smaller preset, or give it more threads"
     )
+
+
+def _size_bytes(manifest: Manifest) -> int:
+    return sum(record.size_bytes for record in manifest.files)

@@ -107,6 +107,14 @@ def test_tokens_of_another_checkpoint_are_refused(
     assert "use the codec that encoded it" in line
 
 
+def test_a_preset_is_chosen_by_measuring(capsys: pytest.CaptureFixture[str]) -> None:
+    code, text, _ = call(capsys, "codec", "choose", "--model", MODEL, "--json")
+    found = json.loads(text)
+    assert code == 0
+    assert found["preset"] == "float"
+    assert 0 < found["tried"]["float"]["p50_ms"] <= found["tried"]["float"]["p99_ms"]
+
+
 def test_quantize_works_with_and_without_the_word_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge.errors import ArtifactError, DeadlineError, ShapeError
-from edge.manifest import read_manifest, record_file, write_manifest
+from edge.errors import ArtifactError, DeadlineError, ShapeError, UsageError
+from edge.manifest import RecipeRecord, read_manifest, record_file, write_manifest
 from runtime.models.mimi import MimiCodec, MimiState
-from runtime.models.mimi_probe import choose_codec, probe_sound
+from runtime.models.mimi_probe import choose_codec, find_presets, open_codec, probe_sound
 from runtime.models.state_file import read_arrays
 
 pytest.importorskip("onnxruntime", reason="the codec runs on it")
@@ -199,3 +199,42 @@ def test_the_first_preset_that_fits_is_chosen() -> None:
     assert "float" in choice.reason
     with pytest.raises(DeadlineError, match="float"):
         choose_codec([GOLDEN / "mimi"], max_step_ms=0)
+
+
+@pytest.fixture
+def presets(tmp_path: Path) -> Path:
+    """A folder of two presets: the same graphs, one said to be int8 and with a file less."""
+    for name in ("a", "b"):
+        shutil.copytree(GOLDEN / "mimi", tmp_path / "codec" / name)
+    (tmp_path / "codec" / "b" / "more.bin").write_bytes(bytes(100))
+    for name, recipe, files in (("a", "int8", ()), ("b", "float", ("more.bin",))):
+        place = tmp_path / "codec" / name
+        manifest = read_manifest(place)
+        records = (*manifest.files, *(record_file(place, file) for file in files))
+        write_manifest(place, replace(manifest, files=records, recipe=RecipeRecord(recipe, {})))
+    (tmp_path / "codec" / "notes.txt").write_text("not an artifact", encoding="utf-8")
+    return tmp_path / "codec"
+
+
+def test_presets_are_found_most_precise_first(presets: Path) -> None:
+    assert find_presets(presets) == {"float": presets / "b", "int8": presets / "a"}
+    assert find_presets(GOLDEN / "mimi") == {"float": GOLDEN / "mimi"}
+    assert open_codec(presets).codec.recipe == "float"
+    assert open_codec(presets, preset="int8").codec.recipe == "int8"
+    auto = open_codec(presets, preset="auto")
+    assert list(auto.tried) == ["float"]
+    assert auto.reason.startswith("float: ")
+
+
+def test_a_folder_of_presets_that_do_not_fit_together_is_refused(presets: Path) -> None:
+    with pytest.raises(UsageError, match="it has float, int8"):
+        open_codec(presets, preset="tiny")
+    with pytest.raises(ArtifactError, match="holds no codec"):
+        find_presets(presets.parent)
+    manifest = read_manifest(presets / "a")
+    write_manifest(presets / "a", replace(manifest, recipe=RecipeRecord()))
+    with pytest.raises(ArtifactError, match="both float"):
+        find_presets(presets)
+    write_manifest(presets / "a", replace(manifest, sources=()))
+    with pytest.raises(ArtifactError, match="different codecs"):
+        find_presets(presets)
