@@ -153,11 +153,11 @@ def test_export_says_what_is_wrong_with_a_checkpoint(
 
 
 def test_the_bench_measures_an_artifact(capsys: pytest.CaptureFixture[str]) -> None:
-    code, text, _ = call(
+    code, text, err = call(
         capsys, "bench", "--model", MODEL, "--frames", 3, "--no-paced", "--threads", 1, "--json"
     )
+    assert code == 0, err
     result = json.loads(text)
-    assert code == 0
     (row,) = result["runs"][0]["interleaved"].values()
     assert row["codes_equal_to_first"] == 1.0
     for kind in ("wall_ms", "cpu_ms"):
