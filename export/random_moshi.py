@@ -119,12 +119,16 @@ def make_random(
     model: str,
     out: Path,
     *,
-    temporal: str = "q4_K",
+    temporal: Callable[[str], str] = lambda _name: "q4_K",
+    name: str = "q4_K",
     depth_bits: int = 4,
     n_layers: int = 0,
     on_tensor: Callable[[str, int], None] | None = None,
 ) -> Path:
-    """Write the artifact. n_layers: of the main transformer, 0 for all. Raises UsageError."""
+    """Write the artifact. n_layers: of the main transformer, 0 for all. Raises UsageError.
+
+    temporal: gives the type of each of its matrices; name: what to call that.
+    """
     config = parse_size(model, n_layers)
     weights = RandomWeights(config, *HIDDEN_OF[model])
     spec = _spec(config)
@@ -148,7 +152,7 @@ def make_random(
                 kind=KIND,
                 files=tuple(record_file(folder, name) for name in sorted(names)),
                 config=spec.as_table(),
-                recipe=RecipeRecord("random", {"temporal": temporal, "depth": f"int{depth_bits}"}),
+                recipe=RecipeRecord("random", {"temporal": name, "depth": f"int{depth_bits}"}),
             ),
         )
     return out
@@ -157,7 +161,7 @@ def make_random(
 def _write_temporal(
     weights: RandomWeights,
     path: Path,
-    kind: str,
+    kind_of: Callable[[str], str],
     on_tensor: Callable[[str, int], None] | None,
 ) -> None:
     """The GGUF: matrices of one shape share their blocks."""
@@ -171,19 +175,22 @@ def _write_temporal(
     }  # fmt: skip
     head = (config.text_card_out, dim)
     ones = np.ones(dim, np.float32)
-    made: dict[tuple[int, ...], NDArray[Any]] = {}
+    made: dict[tuple[str, tuple[int, ...]], NDArray[Any]] = {}
 
-    def blocks(shape: tuple[int, ...]) -> NDArray[Any]:
-        if shape not in made:
+    def blocks(kind: str, shape: tuple[int, ...]) -> NDArray[Any]:
+        if (kind, shape) not in made:
             rng = np.random.default_rng(shape[0])
             rows = rng.standard_normal((256, shape[1])).astype(np.float32) * shape[1] ** -0.5
             some = ggml.quantize(kind, rows.astype(np.float32))
-            made[shape] = np.resize(some, (shape[0], some.shape[1]))
-        return made[shape]
+            made[kind, shape] = np.resize(some, (shape[0], some.shape[1]))
+        return made[kind, shape]
 
     def matrix(name: str, shape: tuple[int, ...]) -> GgufTensor:
+        kind = kind_of(name)
+        if kind not in TYPES:
+            raise UsageError(f"unknown GGUF type {kind!r}; known are {', '.join(TYPES)}")
         n_bytes = ggml.row_bytes(kind, shape[1]) * shape[0]
-        return GgufTensor(name, shape, TYPES[kind], n_bytes, partial(blocks, shape))
+        return GgufTensor(name, shape, TYPES[kind], n_bytes, partial(blocks, kind, shape))
 
     def norm(name: str) -> GgufTensor:
         return GgufTensor(name, (dim,), TYPES["f32"], 4 * dim, lambda: ones)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from runtime.models.multistream.state import MoshiState
 from runtime.trace import Histogram, peak_rss_mb, rss_mb
 
 _WARM_UP_FRAMES = 4
+_FILL = 32  # positions that are filled at once
 _KV_BYTES = {"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32}
 
 
@@ -34,48 +36,39 @@ class BenchOptions:
 
 
 def bench_duplex(
-    model_dir: Path, codec_dir: Path | None, options: BenchOptions, *, bandwidth_gb_s: float
+    model_dir: Path,
+    codec_dir: Path | None,
+    options: BenchOptions,
+    *,
+    bandwidth: Callable[[], float],
 ) -> dict[str, Any]:
-    """Step a model with random user codes and measure every stage; plain values for JSON."""
+    """Step a model with random user codes and measure every stage; plain values for JSON.
+
+    Each step is followed by one of a bare loop over the same weights, so that both see the same
+    machine. bandwidth: measures it in GB/s; asked before and after, the better counts.
+    """
+    before_gb_s = bandwidth()
     began = time.monotonic()
     model = MoshiModel(model_dir, threads=options.threads, device=options.device)
     codec = MimiCodec(codec_dir, threads=options.threads) if codec_dir else None
     state = model.start(seed=options.seed, kv=options.kv)
     ready_s = time.monotonic() - began
-    rng = np.random.default_rng(options.seed)
-    layout = model.spec.layout
     _fill(model, state, options.n_context)
-    stages = {name: Histogram() for name in ("temporal", "text", "depth", "step")}
-    if codec is not None:
-        stages |= {"encode": Histogram(), "decode": Histogram()}
-    stream = codec.start() if codec is not None else None
+    bare = BareLoop(model, state, options.n_context, options.n_frames + _WARM_UP_FRAMES)
+    frames = Frames(model, codec, options.seed)
+    stages: dict[str, Histogram] = {}
     n_missed = 0
     for i in range(-_WARM_UP_FRAMES, options.n_frames):
-        times: dict[str, int] = {}
-        user = rng.integers(0, layout.card, layout.n_user)
-        began_ns = time.perf_counter_ns()
-        if codec is not None and stream is not None:
-            pcm = rng.uniform(-0.1, 0.1, FRAME_SAMPLES).astype(np.float32)
-            stream, _ = codec.encode(stream, pcm)
-            times["encode"] = time.perf_counter_ns() - began_ns
-        state, out = model.step(state, user)
-        if codec is not None and stream is not None and out.codes is not None:
-            at_ns = time.perf_counter_ns()
-            stream, _ = codec.decode(stream, out.codes[: layout.n_own])
-            times["decode"] = time.perf_counter_ns() - at_ns
-        times["step"] = time.perf_counter_ns() - began_ns
-        timing = state.timing
-        times |= {
-            "temporal": timing.temporal_ns, "text": timing.text_ns, "depth": timing.depth_ns,
-        }  # fmt: skip
+        times = frames.step(state)
+        bare.step(measured=i >= 0)
         if i < 0:
             continue
         n_missed += times["step"] > FRAME_MS * 1_000_000
         for name, duration_ns in times.items():
-            stages[name].add(duration_ns)
-    bare = bare_decode(model, state, min(options.n_frames, 30))
+            stages.setdefault(name, Histogram()).add(duration_ns)
+    bare.close()
     traffic = frame_bytes(model, state)
-    report = _report(stages, bare, traffic, bandwidth_gb_s)
+    report = _report(stages, bare.times, traffic, max(before_gb_s, bandwidth()))
     result = {
         "model": str(model_dir),
         "recipe": model.recipe,
@@ -94,17 +87,59 @@ def bench_duplex(
     return result
 
 
-def bare_decode(model: MoshiModel, state: MoshiState, n_frames: int) -> Histogram:
-    """The same GGUF stepped with nothing around it: what the temporal stage can be at best."""
-    found = Histogram()
-    x = np.zeros((len(state.condition), model.spec.dim), np.float32)
-    for _ in range(n_frames):
-        state.make_room(quiet=False)
+class Frames:
+    """Random user codes through a model, with random sound through a codec where there is one."""
+
+    def __init__(self, model: MoshiModel, codec: MimiCodec | None, seed: int) -> None:
+        self._model, self._codec = model, codec
+        self._rng = np.random.default_rng(seed)
+        self._stream = None if codec is None else codec.start()
+
+    def step(self, state: MoshiState) -> dict[str, int]:
+        """One frame; what each stage took, in nanoseconds."""
+        layout, times = self._model.spec.layout, {}
+        user = self._rng.integers(0, layout.card, layout.n_user)
         began_ns = time.perf_counter_ns()
-        state.context.decode_rows(x, state.window.next_position)
-        found.add(time.perf_counter_ns() - began_ns)
-        state.window.advance()
-    return found
+        if self._codec is not None and self._stream is not None:
+            pcm = self._rng.uniform(-0.1, 0.1, FRAME_SAMPLES).astype(np.float32)
+            self._stream, _ = self._codec.encode(self._stream, pcm)
+            times["encode"] = time.perf_counter_ns() - began_ns
+        state, out = self._model.step(state, user)
+        timing = state.timing
+        times |= {"temporal": timing.temporal_ns, "text": timing.text_ns}
+        times["depth"] = timing.depth_ns
+        if self._codec is not None and self._stream is not None and out.codes is not None:
+            at_ns = time.perf_counter_ns()
+            self._stream, _ = self._codec.decode(self._stream, out.codes[: layout.n_own])
+            times["decode"] = time.perf_counter_ns() - at_ns
+        times["step"] = time.perf_counter_ns() - began_ns
+        return times
+
+
+class BareLoop:
+    """llama_decode over the same GGUF with nothing around it: what a step can be at best."""
+
+    def __init__(self, model: MoshiModel, state: MoshiState, n_cached: int, n_frames: int) -> None:
+        self.times = Histogram()
+        self._context = model.bare_context(n_cached + n_frames + _FILL, state.settings.kv)
+        self._position = 0
+        x = np.zeros((_FILL, model.spec.dim), np.float32)
+        while self._position + _FILL <= n_cached:
+            self._context.decode_embeddings(x, self._position)
+            self._position += _FILL
+        self._context.decode_embeddings(x[:1], self._position)
+
+    def step(self, *, measured: bool) -> None:
+        """One more position."""
+        self._position += 1
+        began_ns = time.perf_counter_ns()
+        self._context.decode_again(self._position)
+        if measured:
+            self.times.add(time.perf_counter_ns() - began_ns)
+
+    def close(self) -> None:
+        """Free its cache."""
+        self._context.close()
 
 
 def frame_bytes(model: MoshiModel, state: MoshiState) -> dict[str, int]:
@@ -145,11 +180,10 @@ def _depth_bytes(path: Path) -> int:
 
 def _fill(model: MoshiModel, state: MoshiState, n_frames: int) -> None:
     """Put silence into the cache, many frames at once."""
-    batch = 32
-    x = np.zeros((batch, model.spec.dim), np.float32)
-    while state.window.next_position + batch <= min(n_frames, state.settings.n_context):
+    x = np.zeros((_FILL, model.spec.dim), np.float32)
+    while state.window.next_position + _FILL <= min(n_frames, state.settings.n_context):
         state.context.decode_embeddings(x, state.window.next_position)
-        state.window.next_position += batch
+        state.window.next_position += _FILL
 
 
 def _report(
@@ -167,6 +201,9 @@ def _report(
     return {
         "stage_ms": {name: histogram.summary() for name, histogram in stages.items()},
         "bare_llama_decode_ms": bare.summary(),
+        "temporal_to_bare": round(
+            stages["temporal"].quantile_ms(0.5) / max(bare.quantile_ms(0.5), 1e-6), 3
+        ),
         "bytes_per_frame": traffic,
         "roofline": {
             "bandwidth_gb_per_s": round(bandwidth_gb_s, 2),

@@ -228,6 +228,14 @@ class LlamaContext:
         logits = self._rows(self._lib.llama_get_logits_ith, rows, self._n_vocab)
         return (hidden, logits) if want_all else (hidden[0], logits[0])
 
+    def decode_again(self, pos: int) -> None:
+        """Run the last single embedding once more at another position, and nothing else."""
+        if self._embedding_batch is None or self._embedding_batch.n_tokens != 1:
+            raise ShapeError("decode_again", got="no single embedding before", want="one")
+        self._embedding_batch.pos[0] = pos
+        self._run(self._embedding_batch)
+        self._lib.llama_synchronize(self._ctx)
+
     def decode_rows(self, x: Float32, pos: int) -> tuple[Float32, Float32]:
         """Run one embedding for each sequence, x float32 (n_seq, n_embd), all at position pos.
 

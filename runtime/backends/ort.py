@@ -105,6 +105,14 @@ def choose_device(device: str, available: Sequence[str]) -> DeviceChoice:
     return DeviceChoice(device, providers, f"{device}: asked for")
 
 
+# A graph of very many small steps waits for its threads to wake before each of them. With this they
+# stay awake while it runs, and sleep as soon as it ends.
+AWAKE_WHILE_RUNNING = {
+    "session.intra_op.allow_spinning": "1",
+    "session.force_spinning_stop": "1",
+}
+
+
 class Session:
     """One loaded graph: weights, no state. Threads may run it at the same time."""
 

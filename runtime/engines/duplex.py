@@ -329,6 +329,8 @@ def open_duplex(
     device: of the main transformer; depth_device, codec_device: of the others, by default the same.
     Raises UsageError where there is no codec, ArtifactError, DeviceError, MissingPackageError.
     """
+    if not model_dir.is_dir():
+        raise UsageError(f"{model_dir}: no artifact's folder; make one with `edge export moshi`")
     places = [codec_dir] if codec_dir else [model_dir / "mimi", model_dir.parent / "mimi"]
     found = next((folder for folder in places if folder.is_dir()), None)
     if found is None:

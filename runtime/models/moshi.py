@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from edge.errors import ArtifactError, UsageError
 from runtime.backends.accelerators import choose_accelerator
-from runtime.backends.llama import ContextOptions, KvType, LlamaModel
-from runtime.backends.ort import open_session
+from runtime.backends.llama import ContextOptions, KvType, LlamaContext, LlamaModel
+from runtime.backends.ort import AWAKE_WHILE_RUNNING, open_session
 from runtime.models.multistream.artifact import open_artifact
 from runtime.models.multistream.delays import DelayLine, Int64
 from runtime.models.multistream.depth import DepthStep
@@ -90,7 +90,10 @@ class MoshiModel:
         self._depth = None
         if self.spec.depth_steps:
             self._depth = open_session(
-                folder / DEPTH_FILE, threads=threads, device=depth_device or device
+                folder / DEPTH_FILE,
+                threads=threads,
+                device=depth_device or device,
+                config=AWAKE_WHILE_RUNNING if threads > 1 else None,
             )
         self._heads: Float32 | None = None
         if self.spec.n_extra_heads:
@@ -234,6 +237,14 @@ class MoshiModel:
     def cache_bytes(self, n_positions: int) -> int:
         """What a step reads of a float16 attention cache that holds so many positions."""
         return 2 * 2 * self.spec.n_layers * self._temporal.n_kv * n_positions
+
+    def bare_context(self, n_positions: int, kv: KvType) -> LlamaContext:
+        """The main transformer alone, for benches: an empty cache of n_positions."""
+        return self._temporal.context(
+            ContextOptions(
+                n_ctx=n_positions, n_batch=32, threads=self._threads, embeddings=True, kv=kv
+            )
+        )
 
     def close(self) -> None:
         """Free the weights; no conversation may go on after it."""
