@@ -64,6 +64,14 @@ class TurnLog:
                 self.explained.append(f"{at_s:>9} s  {event.kind:<18} {why}")
             self.told(event)
 
+    def forget(self, n_kept: int) -> None:
+        """Hold on to the last turns only; what was to be kept of the others has been."""
+        n_over = min(len(self.turns) - n_kept, self._kept)
+        if n_over > 0:
+            del self.turns[:n_over]
+            self._kept -= n_over
+        del self.explained[:-n_kept]
+
     def finish(self) -> None:
         """Keep the turn that may have waited to go on."""
         for turn in self.turns[self._kept :]:
@@ -123,13 +131,19 @@ class Session:
 
 
 def open_session(
-    config: Config, clock: ClockName = "real", talk_key: Callable[[], bool] = lambda: False
+    config: Config,
+    clock: ClockName = "real",
+    talk_key: Callable[[], bool] = lambda: False,
+    hush: Callable[[], bool] = lambda: False,
 ) -> Session:
-    """Load what the configuration asks for and warm it up. talk_key: held down now?"""
+    """Load what the configuration asks for and warm it up.
+
+    talk_key: held down now? hush: was the assistant told to be silent since the last question?
+    """
     if config.talk.engine == "duplex" or (config.talk.engine == "auto" and config.talk.model):
         session = _open_duplex(config, clock, talk_key)
     else:
-        session = _open_cascade(config, clock, talk_key)
+        session = _open_cascade(config, clock, talk_key, hush)
     # A conversation that is never held: its opening is evaluated now, not when somebody speaks.
     engine = session.engine
     try:
@@ -140,7 +154,9 @@ def open_session(
     return session
 
 
-def _open_cascade(config: Config, clock: ClockName, talk_key: Callable[[], bool]) -> Session:
+def _open_cascade(
+    config: Config, clock: ClockName, talk_key: Callable[[], bool], hush: Callable[[], bool]
+) -> Session:
     failures: list[Exception] = []
     engines: list[CascadeEngine] = []
     timer: Clock = (
@@ -148,7 +164,7 @@ def _open_cascade(config: Config, clock: ClockName, talk_key: Callable[[], bool]
     )
     store = ModelStore(read_lock())
     engine = open_cascade(
-        config, store, now_ns=timer.now_ns, on_error=failures.append, talk_key=talk_key
+        config, store, now_ns=timer.now_ns, on_error=failures.append, talk_key=talk_key, hush=hush
     )
     engines.append(engine)
     engine.warm_up()

@@ -55,7 +55,8 @@ def look_at(pid: int, *, ours: Iterable[Path] = ()) -> Found | None:
     except OSError:
         return None
     inodes = {m[1] for link in links.values() if (m := _SOCKET.match(link))}
-    sockets, listening = _sockets(proc / "net", inodes)
+    # A listener from before the seal is in the tables of the network outside, ours.
+    sockets, listening = _sockets((proc / "net", Path("/proc/self/net")), inodes)
     return Found(
         pid,
         facts.get("Name", "?"),
@@ -68,21 +69,21 @@ def look_at(pid: int, *, ours: Iterable[Path] = ()) -> Found | None:
     )
 
 
-def _sockets(net: Path, inodes: set[str]) -> tuple[dict[str, int], tuple[str, ...]]:
+def _sockets(nets: tuple[Path, ...], inodes: set[str]) -> tuple[dict[str, int], tuple[str, ...]]:
     counted: Counter[str] = Counter()
-    listening, known = [], set()
-    for family, tables in _TABLES.items():
-        for table, column in tables:
+    listening: list[str] = []
+    known: set[str] = set()
+    for net, family in ((net, family) for net in nets for family in _TABLES):
+        for table, column in _TABLES[family]:
             for words in _rows(net / table):
-                if len(words) <= column or words[column] not in inodes:
+                if len(words) <= column or words[column] not in inodes - known:
                     continue
                 counted[family] += 1
                 known.add(words[column])
                 if address := _listens(table, words):
                     listening.append(address)
-    # A socket from before the seal belongs to the network outside and is in no table here.
     if unknown := len(inodes - known):
-        counted["from outside the namespace"] = unknown
+        counted["of other networks"] = unknown
     return dict(counted), tuple(sorted(listening))
 
 

@@ -31,6 +31,7 @@ def open_cascade(
     now_ns: Callable[[], int],
     on_error: Callable[[Exception], None],
     talk_key: Callable[[], bool] = lambda: False,
+    hush: Callable[[], bool] = lambda: False,
 ) -> CascadeEngine:
     """Verify and load every role's model and start the workers.
 
@@ -61,7 +62,7 @@ def open_cascade(
     )
     cores = CoreBudget(config.cpu.cores or available_cores())
     maker = DraftMaker(roles, crew, cores, now_ns)
-    return CascadeEngine(maker, cascade_config(config), talk_key)
+    return CascadeEngine(maker, cascade_config(config), talk_key, hush)
 
 
 def cascade_config(config: Config) -> CascadeConfig:

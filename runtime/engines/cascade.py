@@ -39,12 +39,16 @@ class CascadeEngine:
         maker: DraftMaker,
         config: CascadeConfig | None = None,
         talk_key: Callable[[], bool] = lambda: False,
+        hush: Callable[[], bool] = lambda: False,
     ) -> None:
-        """talk_key: whether the key is held down now; asked in each chunk under push-to-talk."""
+        """talk_key: whether the key is held down now; asked in each chunk under push-to-talk.
+
+        hush: whether the assistant was told to be silent since the last question; once a frame.
+        """
         self._maker = maker
         self._config = config or CascadeConfig()
         self._replying = Replying(maker, self._config)
-        self._talk_key = talk_key
+        self._talk_key, self._hush = talk_key, hush
 
     def warm_up(self) -> None:
         """Run each model once, so that the first turn is as quick as any."""
@@ -100,6 +104,9 @@ class CascadeEngine:
             for decision in decisions:
                 self._act(state, decision, frame, events)
             self._while_open(state)
+        if self._hush():
+            self._replying.give_way(state, events)
+            state.cut = None  # told to be silent, it does not take the reply up again
         pcm, text = self._replying.say(state, frame, events)
         self._report_work(state, events)
         return state, Reply(frame.index, pcm, text, tuple(events))

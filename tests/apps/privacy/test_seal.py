@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from apps.privacy.bpf import MACHINES
+from apps.privacy.processes import look_at
 from tests.apps.privacy.sealed_world import clean_env, needs_namespaces, probe, run_python
 
 pytestmark = [
@@ -64,7 +65,7 @@ def test_what_was_refused_is_written_down_whoever_tried(home: Path) -> None:
         "from apps.privacy.witness import last_refusal\n"
         "ctypes.CDLL(None).socket(10, 1, 0)\n"
         "subprocess.run([sys.executable, '-S', '-c', 'import socket; socket.socket()'])\n"
-        "until = time.monotonic() + 20\n"
+        "until = time.monotonic() + 100\n"
         "while time.monotonic() < until:\n"
         "    if (found := last_refusal()) and found.n_so_far == 2: break\n"
         "print(found.what, found.n_so_far)"
@@ -165,3 +166,18 @@ def test_getaddrinfo_reaches_no_name_service(home: Path, how: str, asked: str) -
     if done.returncode and "unshare" in done.stderr:
         pytest.skip("this system allows no mount namespace")
     assert done.stdout.split()[:1] == [asked], done.stdout + done.stderr
+
+
+def test_the_audit_sees_what_a_process_has_open(tmp_path: Path) -> None:
+    import socket
+
+    here = tmp_path / "written"
+    with socket.create_server(("127.0.0.1", 0)) as server, here.open("w"):
+        found = look_at(os.getpid())
+        port = server.getsockname()[1]
+    assert found is not None
+    assert found.sockets["INET"] >= 1
+    assert f"tcp port {port}" in found.listening
+    assert str(here) in found.written
+    assert look_at(os.getpid(), ours=[tmp_path.parent]) is not None
+    assert look_at(2**22 + 1) is None

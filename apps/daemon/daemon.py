@@ -1,0 +1,206 @@
+"""The daemon: one conversation after the other, told over the control socket what to do.
+
+Its main thread is the frame loop. What goes wrong with sound or models does not end it: it says so,
+waits for "reload" (or for the device to come back), and tries again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from apps.daemon.board import Board
+from apps.daemon.controls import Controls, Hush
+from apps.daemon.gate import GatePort
+from apps.daemon.notify import Notifier
+from apps.daemon.permissions import Permission, check_model
+from apps.daemon.profiles import profile_settings
+from apps.daemon.protocol import SETTABLE, VERSION, ProtocolError, Request
+from apps.daemon.server import ControlServer
+from apps.privacy.seal import Sealed
+from apps.session import Opened, Session, TurnLog, open_port, open_session
+from edge.config import Config, load_config, parse_value
+from edge.errors import EdgeError
+from edge.frame import Frame, Reply
+from runtime.sound.port import AudioPort
+from runtime.trace import Trace
+
+log = logging.getLogger(__name__)
+
+_RETRY_S = 5.0
+_WAIT_S = 0.25
+_KEPT_TURNS = 50
+
+
+@dataclass(slots=True)
+class Daemon:
+    """Everything that one daemon owns. flags: settings from its command line.
+
+    open: loads models and gives the session; make_port: the sound (tests and benches give others).
+    """
+
+    sealed: Sealed
+    flags: Mapping[str, object] = field(default_factory=dict)
+    permissions: dict[str, Permission] = field(default_factory=dict)
+    notifier: Notifier = field(default_factory=lambda: Notifier({}))
+    open: Callable[..., Session] = open_session
+    make_port: Callable[[Session], Opened] = lambda session: open_port(
+        session, (), None, stereo=False
+    )
+    controls: Controls = field(default_factory=Controls)
+    board: Board = field(init=False)
+    server: ControlServer | None = None
+    history: bool = False
+
+    def __post_init__(self) -> None:
+        self.board = Board(self.controls)
+
+    def serve(self, server: ControlServer) -> None:
+        """Hold conversations until "quit"; the server is started and closed here."""
+        self.server = server
+        self.board.tell = server.tell
+        server.start()
+        try:
+            while not self.controls.over.is_set():
+                self.controls.again.clear()
+                try:
+                    self._one_session()
+                except EdgeError as error:
+                    self._failed(error)
+        finally:
+            server.close()
+
+    def handle(self, request: Request) -> dict[str, Any]:
+        """Carry out one request; on the server's thread. Raises EdgeError."""
+        controls, facts = self.controls, request.facts
+        if request.do == "mute":
+            controls.muted = facts.get("on", True)
+        elif request.do == "toggle":
+            controls.muted = not controls.muted
+        elif request.do == "talk":
+            controls.talk_down = facts.get("down", not controls.talk_down)
+        elif request.do == "stop":
+            controls.n_hushed += 1
+        elif request.do == "profile":
+            profile_settings(facts["name"])
+            controls.profile = facts["name"]
+            controls.again.set()
+        elif request.do == "set":
+            self._set(facts["key"], facts["value"])
+        elif request.do == "reload":
+            controls.again.set()
+        elif request.do == "fetch":
+            self._fetch(facts["model"])
+        elif request.do == "quit":
+            controls.over.set()
+        if self.server is not None:
+            self.board.levels_wanted = self.server.levels_wanted
+        self.board.show()
+        if request.do in ("status", "watch"):
+            return self.status()
+        return {"muted": controls.muted, "talk": controls.talk_down, "state": self.board.state}
+
+    def status(self) -> dict[str, Any]:
+        """The whole of `status`."""
+        for permission in self.permissions.values():
+            self._permission_news(permission)
+        return {
+            "version": VERSION,
+            **self.board.status(),
+            "privacy": {
+                "level": self.sealed.level,
+                "mechanisms": list(self.sealed.mechanisms),
+                "reachable": list(self.sealed.reachable),
+                "notes": list(self.sealed.notes),
+                "permissions": [each.facts() for each in self.permissions.values()],
+            },
+            "history": self.history,
+            "clients": self.server.n_clients if self.server else 0,
+        }
+
+    def config(self) -> Config:
+        """The settings in force: flags, then what clients set, the profile, files, defaults."""
+        profile = profile_settings(self.controls.profile) if self.controls.profile else {}
+        return load_config({**profile, **self.controls.settings, **self.flags}).config
+
+    def _one_session(self) -> None:
+        """Load, and hold one conversation."""
+        began_s = time.monotonic()
+        self.board.enter("loading")
+        self.notifier.say("STATUS=loading")
+        config = self.config()
+        self.history = config.history.enabled
+        hush = Hush(self.controls)
+        session = self.open(config, "real", lambda: self.controls.talk_down, hush)
+        try:
+            self._converse(session, began_s)
+        finally:
+            session.close()
+
+    def _converse(self, session: Session, began_s: float) -> None:
+        board = self.board
+        opened: list[Opened] = []
+
+        def fresh_port() -> AudioPort:
+            made = self.make_port(session)
+            made.port.open()
+            opened[:] = [made]
+            return made.port
+
+        gate = GatePort(fresh_port, self.controls, session.clock)
+        turns = TurnLog()
+        board.levels, board.counters = gate.levels, gate.counters
+        board.clarity = lambda: dataclasses.asdict(opened[0].clarity()) if opened else {}
+        board.engine, board.trace = session.config.talk.engine, Trace()
+
+        def observe(frame: Frame, reply: Reply) -> None:
+            if frame.index == 0:
+                board.ready_s = time.monotonic() - began_s
+                board.enter("idle")
+                self.notifier.say("READY=1\nSTATUS=ready")
+            board.observe(frame, reply)
+            self.notifier.alive()
+            turns.forget(_KEPT_TURNS)
+
+        session.talk(
+            gate, trace=board.trace, log=turns, stop=self.controls.interrupted, also=observe
+        )
+
+    def _failed(self, error: EdgeError) -> None:
+        """Say what is wrong and wait for a reason to try again."""
+        log.error("%s", error)
+        self.board.enter("error", str(error))
+        self.notifier.say(f"READY=1\nSTATUS={error}")
+        until_s = time.monotonic() + _RETRY_S
+        while time.monotonic() < until_s and not self.controls.interrupted():
+            self.notifier.alive()
+            self.controls.over.wait(_WAIT_S)
+
+    def _set(self, key: str, value: object) -> None:
+        if key not in SETTABLE:
+            raise ProtocolError(f"{key} is not for clients; there are {', '.join(SETTABLE)}")
+        self.controls.settings[key] = parse_value(key, value, "control socket")
+        self.controls.again.set()
+
+    def _fetch(self, model: str) -> None:
+        permission = self.permissions.get("fetch-models")
+        if permission is None:
+            raise ProtocolError(
+                "this daemon may not fetch models: edge config set privacy.allow fetch-models and "
+                f"start it again, or run: edge models fetch {model}"
+            )
+        check_model(model)
+        permission.begin(model)
+        self.board.tell("fetch", {"model": model, "state": "begun"})
+
+    def _permission_news(self, permission: Permission) -> None:
+        model = permission.busy
+        news = permission.poll()
+        if news is not None:
+            state = "failed" if "fault" in news else "done"
+            facts = {"model": model, "state": state, "error": news.get("fault", "")}
+            self.board.tell("fetch", facts)

@@ -1,0 +1,152 @@
+"""GatePort: a sound port with a switch. Muted, the microphone is not only ignored but released."""
+
+from __future__ import annotations
+
+import logging
+import math
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from apps.daemon.controls import Controls, Hush
+from edge.errors import DeviceError
+from edge.frame import FRAME_NS, Pcm, silence
+from runtime.clock import Clock
+from runtime.sound.port import AudioPort, PortCounters
+
+log = logging.getLogger(__name__)
+
+# The microphone is given back this long after the last sound of the assistant, 12 frames a second.
+_RELEASE_FRAMES = 25
+# "stop" lasts until the engine has been silent for this long, whatever the engine.
+_QUIET_FRAMES = 5
+_QUIET_LEVEL = 1e-4
+_FLOOR_DB = -99.0
+
+
+@dataclass(slots=True)
+class Levels:
+    """Loudness of the last frame, dBFS (RMS); -99 is silence."""
+
+    microphone_db: float = _FLOOR_DB
+    speaker_db: float = _FLOOR_DB
+
+
+def level_db(pcm: Pcm) -> float:
+    """RMS of a frame in dBFS, -99 at least."""
+    power = float(np.dot(pcm, pcm)) / len(pcm)
+    return round(max(_FLOOR_DB, 10 * math.log10(power + 1e-12)), 1)
+
+
+class GatePort:
+    """Any port behind the switches. open_port: makes and opens the port; called on a helper thread
+    after a release. All other methods: from the loop's thread.
+    """
+
+    def __init__(
+        self, open_port: Callable[[], AudioPort], controls: Controls, clock: Clock
+    ) -> None:
+        self._open_port, self._controls, self._clock = open_port, controls, clock
+        self._port: AudioPort | None = None
+        self._news: queue.SimpleQueue[AudioPort | Exception] = queue.SimpleQueue()
+        self._opening = False
+        self._hush = Hush(controls)
+        self._n_hushed_quiet = _QUIET_FRAMES
+        self._n_idle = 0
+        self._due_ns = 0
+        self._closed = False
+        self._last = PortCounters()
+        self.levels = Levels()
+
+    @property
+    def released(self) -> bool:
+        """Whether no device is open now."""
+        return self._port is None
+
+    def open(self) -> None:
+        """Open at once, unless muted. Raises DeviceError."""
+        self._due_ns = self._clock.now_ns()
+        if self._controls.hears():
+            self._port = self._open_port()
+
+    def read(self, *, engine_idle: bool) -> Pcm | None:
+        """The next frame; silence on time while muted. None as the port itself gives it."""
+        hears = self._controls.hears()
+        self._n_idle = self._n_idle + 1 if engine_idle and not hears else 0
+        if self._port is not None and self._n_idle > _RELEASE_FRAMES:
+            self._release()
+        if self._port is None:
+            self._wake(hears)
+        if self._port is None:
+            self._due_ns = max(self._due_ns + FRAME_NS, self._clock.now_ns())
+            self._clock.sleep_until_ns(self._due_ns)
+            pcm: Pcm | None = silence()
+        else:
+            pcm = self._port.read(engine_idle=engine_idle)
+            self._due_ns = self._clock.now_ns()
+            if pcm is not None and not hears:
+                pcm = silence()
+        self.levels.microphone_db = level_db(pcm) if pcm is not None else _FLOOR_DB
+        return pcm
+
+    def write(self, pcm: Pcm) -> None:
+        if self._hush():
+            self._n_hushed_quiet = 0
+            self.flush()
+        if self._n_hushed_quiet < _QUIET_FRAMES:
+            quiet = float(np.abs(pcm).max()) < _QUIET_LEVEL
+            self._n_hushed_quiet = self._n_hushed_quiet + 1 if quiet else 0
+            pcm = silence()
+        self.levels.speaker_db = level_db(pcm)
+        if self._port is not None:
+            self._port.write(pcm)
+
+    def flush(self) -> int:
+        return 0 if self._port is None else self._port.flush()
+
+    def delay_ms(self) -> float | None:
+        return None if self._port is None else self._port.delay_ms()
+
+    def counters(self) -> PortCounters:
+        return self._last if self._port is None else self._port.counters()
+
+    def close(self, *, completed: bool) -> None:
+        self._closed = True
+        if self._port is not None:
+            self._last = self._port.counters()
+            self._port.close(completed=completed)
+            self._port = None
+
+    def _release(self) -> None:
+        """Give the device back, beside the loop: closing may take its time."""
+        port, self._port = self._port, None
+        assert port is not None
+        self._last = port.counters()
+        log.info("muted: the microphone is released")
+        threading.Thread(target=lambda: port.close(completed=True), daemon=True).start()
+
+    def _wake(self, hears: bool) -> None:
+        """Take the device that a helper has opened, or send a helper for it."""
+        if self._opening and not self._news.empty():
+            news = self._news.get_nowait()
+            self._opening = False
+            if isinstance(news, Exception):
+                raise DeviceError(f"the microphone cannot be opened again: {news}") from news
+            self._port, self._n_idle = news, 0
+        elif hears and not self._opening:
+            self._opening = True
+            threading.Thread(target=self._fetch, daemon=True, name="edge-open-sound").start()
+
+    def _fetch(self) -> None:
+        try:
+            port = self._open_port()
+        except Exception as error:  # noqa: BLE001  told to the loop's thread, which judges it
+            self._news.put(error)
+            return
+        if self._closed:
+            port.close(completed=True)
+        else:
+            self._news.put(port)

@@ -1,0 +1,71 @@
+"""Starting the daemon in the order that a seal needs: lock, listener, helpers, seal, the rest."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+from apps.daemon.lock import InstanceLock, socket_path
+from apps.daemon.notify import Notifier, inherited_listener
+from apps.daemon.permissions import start_permissions
+from apps.privacy.seal import seal
+from edge.config import load_config
+from edge.errors import UsageError
+from edge.paths import make_dir
+
+_BACKLOG = 16
+_LONGEST_ADDRESS = 107  # of a Unix socket
+
+
+def run_daemon(flags: Mapping[str, object]) -> None:
+    """Be the daemon until told to end. Raises UsageError where one runs already."""
+    config = load_config(flags).config
+    lock = InstanceLock()
+    path = socket_path()
+    listener = inherited_listener(os.environ)
+    ours = listener is None
+    if listener is None:
+        listener = bind(path)
+    permissions = start_permissions(config.privacy.allow)
+    sealed = seal(config.privacy.level)
+
+    from apps.daemon.daemon import Daemon
+    from apps.daemon.server import ControlServer
+
+    daemon = Daemon(sealed, flags, permissions, Notifier(os.environ))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: daemon.controls.over.set())
+    signal.signal(signal.SIGHUP, lambda *_: daemon.controls.again.set())
+    try:
+        daemon.serve(ControlServer(listener, daemon.handle))
+    finally:
+        if ours:
+            path.unlink(missing_ok=True)
+        for permission in permissions.values():
+            permission.line.close()
+        lock.release()
+
+
+def bind(path: Path) -> socket.socket:
+    """Listen at a path that only its owner can reach. The caller holds the lock, so what lies there
+    is nobody's. Raises UsageError.
+    """
+    if len(os.fsencode(path)) > _LONGEST_ADDRESS:
+        raise UsageError(f"{path} is too long for a socket; set EDGE_CONTROL_SOCKET to a shorter")
+    make_dir(path.parent, private=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+    before = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be listened at: {error.strerror}") from error
+    finally:
+        os.umask(before)
+    listener.listen(_BACKLOG)
+    return listener
