@@ -141,7 +141,7 @@ def open_session(
     talk_key: held down now? hush: was the assistant told to be silent since the last question?
     """
     if config.talk.engine == "duplex" or (config.talk.engine == "auto" and config.talk.model):
-        session = _open_duplex(config, clock, talk_key)
+        session = _open_duplex(config, clock, talk_key, hush)
     else:
         session = _open_cascade(config, clock, talk_key, hush)
     # A conversation that is never held: its opening is evaluated now, not when somebody speaks.
@@ -171,7 +171,9 @@ def _open_cascade(
     return Session(config, engine, timer, failures, engine.close)
 
 
-def _open_duplex(config: Config, clock: ClockName, talk_key: Callable[[], bool]) -> Session:
+def _open_duplex(
+    config: Config, clock: ClockName, talk_key: Callable[[], bool], hush: Callable[[], bool]
+) -> Session:
     """A multistream model computes in its step, so a fast clock never has to wait for it.
 
     Under "auto" the cascade is taken where the model was found not to fit a frame. In real time it
@@ -184,7 +186,7 @@ def _open_duplex(config: Config, clock: ClockName, talk_key: Callable[[], bool])
     engine, notes = opened.engine, [f"duplex: {opened.plan.reason}"]
     if config.talk.engine == "auto" and not opened.plan.fits:
         engine.close()
-        session = _open_cascade(config, clock, talk_key)
+        session = _open_cascade(config, clock, talk_key, hush)
         session.notes.extend([*notes, "taking the cascade instead"])
         return session
     if clock == "fast" or not config.duplex.step_down:
@@ -195,7 +197,12 @@ def _open_duplex(config: Config, clock: ClockName, talk_key: Callable[[], bool])
     def open_below() -> CascadeEngine:
         store = ModelStore(read_lock())
         cascade = open_cascade(
-            config, store, now_ns=timer.now_ns, on_error=failures.append, talk_key=talk_key
+            config,
+            store,
+            now_ns=timer.now_ns,
+            on_error=failures.append,
+            talk_key=talk_key,
+            hush=hush,
         )
         below.append(cascade)
         cascade.warm_up()
