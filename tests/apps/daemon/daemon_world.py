@@ -97,7 +97,7 @@ class World:
         return Session(config, Parrot(hush), SystemClock(), [], lambda: None)
 
     def client(self) -> Client:
-        return Client(self.socket)
+        return Client(self.socket, timeout_s=120)  # a busy machine is no fault
 
     def wait_for(self, what: Callable[[dict[str, object]], bool]) -> dict[str, object]:
         """Watch until a line is so; the daemon says every change by itself."""

@@ -123,7 +123,7 @@ def test_hostile_clients_harm_nobody(folder: Path) -> None:
         with world.client() as client:
             began_s = time.monotonic()
             assert client.ask("status")["ok"] is True
-            assert time.monotonic() - began_s < 5
+            assert time.monotonic() - began_s < 30
         world.wait_for(speaking)
         assert world.daemon.board.trace.n_missed == before
 
