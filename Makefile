@@ -4,6 +4,8 @@
 # make gpu-cuda  rebuild llama.cpp for an NVIDIA GPU, Jetson too      make gpu-metal  for a Mac's GPU
 # make licences  write LICENCES.md      make pins  write constraints/      make clean  remove .venv
 #
+# make aarch64   show that the appliance installs from wheels on 64-bit ARM (asks the package index)
+#
 # PYTHON=python3.12 chooses another Python. Everything is safe to run twice and quick the second time.
 
 PYTHON ?= python3
@@ -14,7 +16,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check models gpu-cuda gpu-metal licences pins clean
+.PHONY: help demo test check models gpu-cuda gpu-metal licences pins clean aarch64
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^$$/q'
@@ -46,6 +48,9 @@ licences: $(STAMPS)/talk
 
 pins: $(STAMPS)/all
 	$(BIN)/python scripts/pin.py
+
+aarch64: $(STAMPS)/venv
+	$(BIN)/python scripts/check_aarch64.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -58,6 +58,7 @@ class GatePort:
         self._n_idle = 0
         self._due_ns = 0
         self._closed = False
+        self._handing_over = threading.Lock()
         self._last = PortCounters()
         self.levels = Levels()
 
@@ -114,7 +115,11 @@ class GatePort:
         return self._last if self._port is None else self._port.counters()
 
     def close(self, *, completed: bool) -> None:
-        self._closed = True
+        with self._handing_over:
+            self._closed = True
+        if self._port is None and not self._news.empty():  # opened too late to be used
+            news = self._news.get_nowait()
+            self._port = None if isinstance(news, Exception) else news
         if self._port is not None:
             self._last = self._port.counters()
             self._port.close(completed=completed)
@@ -146,7 +151,9 @@ class GatePort:
         except Exception as error:  # noqa: BLE001  told to the loop's thread, which judges it
             self._news.put(error)
             return
-        if self._closed:
+        with self._handing_over:
+            late = self._closed
+            if not late:
+                self._news.put(port)
+        if late:
             port.close(completed=True)
-        else:
-            self._news.put(port)

@@ -130,6 +130,8 @@ def _enter_namespaces(
                 f"loopback needs a network namespace, which this system refuses ({error}); "
                 "choose --privacy sealed or off"
             ) from error
+        if _network_is_empty():  # a unit with PrivateNetwork=yes has done it for us
+            return ("network namespace",), (f"hiding is left to the service manager: {error}",)
         return (), (f"no namespace of its own: {error}",)
     for name in ("DBUS_SESSION_BUS_ADDRESS", "DBUS_SYSTEM_BUS_ADDRESS"):
         if name in before and not _exists_still(before[name]):
@@ -137,6 +139,12 @@ def _enter_namespaces(
     if own_user:
         kernel.drop_capabilities()
     return ("network namespace", "hidden name services"), ()
+
+
+def _network_is_empty() -> bool:
+    """Whether this process sees no network interface but its own loopback."""
+    lines = Path("/proc/self/net/dev").read_text(encoding="utf-8").splitlines()[2:]
+    return {line.partition(":")[0].strip() for line in lines} <= {"lo"}
 
 
 def _exists_still(address: str) -> bool:

@@ -128,4 +128,5 @@ def running(folder: Path, *, unplugged: bool = False) -> Iterator[World]:
         world.daemon.controls.over.set()
         thread.join(20)
     assert not thread.is_alive()
+    assert not [t for t in threading.enumerate() if t.name == "edge-open-sound" and t.join(20)]
     assert world.n_open == 0
