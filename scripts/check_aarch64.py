@@ -13,9 +13,7 @@ import tempfile
 from pathlib import Path
 
 PINS = Path(__file__).resolve().parent.parent / "constraints" / "runtime.txt"
-PLATFORMS = tuple(f"manylinux_2_{minor}_aarch64" for minor in range(17, 37)) + (
-    "manylinux2014_aarch64",
-)
+PLATFORMS = ("manylinux2014_aarch64", *(f"manylinux_2_{n}_aarch64" for n in range(17, 29)))
 PYTHON = "3.11"
 # Known to be source only: `scripts/build_llama.py` compiles it once, 5 to 30 minutes on a Pi.
 COMPILED = ("llama-cpp-python",)
