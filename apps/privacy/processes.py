@@ -49,7 +49,7 @@ def look_at(pid: int, *, ours: Iterable[Path] = ()) -> Found | None:
     proc = Path(f"/proc/{pid}")
     facts = status_of(pid)
     try:
-        links = {fd.name: str(fd.readlink()) for fd in (proc / "fd").iterdir()}
+        links = _links(proc / "fd")
         own_network = (proc / "ns/net").readlink() != Path("/proc/self/ns/net").readlink()
         threads = [status_of(f"{pid}/task/{each.name}") for each in (proc / "task").iterdir()]
     except OSError:
