@@ -69,6 +69,16 @@ def look_at(pid: int, *, ours: Iterable[Path] = ()) -> Found | None:
     )
 
 
+def _links(folder: Path) -> dict[str, str]:
+    found = {}
+    for fd in folder.iterdir():
+        try:
+            found[fd.name] = str(fd.readlink())
+        except FileNotFoundError:  # closed meanwhile
+            continue
+    return found
+
+
 def _sockets(nets: tuple[Path, ...], inodes: set[str]) -> tuple[dict[str, int], tuple[str, ...]]:
     counted: Counter[str] = Counter()
     listening: list[str] = []
