@@ -12,6 +12,7 @@ BENCHES = {
     "conditions": Lazy(
         "apps.cli.bench_conditions:bench_conditions", "Words and latency over poor lines."
     ),
+    "echo": Lazy("apps.cli.bench_echo:bench_echo", "Does the assistant hear itself?"),
     "codec": Lazy("apps.cli.bench_codec:codec", "Encode and decode a frame, against peers."),
     "duplex": Lazy("apps.cli.bench_duplex:bench_duplex", "The multistream model, stage by stage."),
     "asr": Lazy("apps.cli.bench_asr:bench_asr", "The recogniser: word errors and speed."),

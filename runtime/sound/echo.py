@@ -15,6 +15,7 @@ Only here is pywebrtc_audio known.
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,7 +24,7 @@ from edge.errors import MissingPackageError
 from edge.frame import FRAME_MS, FRAME_SAMPLES, SAMPLE_RATE_HZ, Pcm, check_frame
 from runtime.sound.cancel.align import DelayFinder
 from runtime.sound.cancel.gate import ResidueGate
-from runtime.sound.cancel.line import LONGEST_HOLD_SAMPLES, FarLine
+from runtime.sound.cancel.line import LEAST_HOLD_SAMPLES, LONGEST_HOLD_SAMPLES, FarLine
 from runtime.sound.cancel.linear import LinearFilter
 from runtime.sound.cancel.meter import ErleMeter, meter_step
 
@@ -33,7 +34,7 @@ _LAG_SUPPRESSING, _LAG_PLAIN = 367, 223
 _NS_LEVEL = 1  # 12 dB
 # The far end is given this much before its echo is due: room for error, and for a drifting clock.
 _LEAD_MS = 15.0
-_LEAST_LEAD_MS, _MOST_LEAD_MS = 5.0, 45.0
+_LEAST_LEAD_MS, _MOST_LEAD_MS = 5.0, 30.0
 # A drift smaller than this is an error of its estimate, or harmless.
 _NOTABLE_PPM = 2.0
 # Nothing heard of it for so long after it was played: the echo has died away.
@@ -72,7 +73,7 @@ class EchoCanceller:
         delay_ms: as for set_delay_ms. warm_up_ms: speech of the assistant within which the
         canceller is given time to prove itself; see warming_up. Raises MissingPackageError.
         """
-        self._warm_up_ms = warm_up_ms
+        self._warm_up_ms, self._warm_from = warm_up_ms, 0
         self._webrtc = _open_webrtc(noise_suppress=noise_suppress)
         self._lag = _LAG_SUPPRESSING if noise_suppress else _LAG_PLAIN
         self._finder = DelayFinder()
@@ -120,10 +121,11 @@ class EchoCanceller:
     def warming_up(self) -> bool:
         """Echo is due and the canceller has not proved itself: what is left is not to be trusted.
 
-        Never again once it has converged, and not beyond the first warm_up_ms of the assistant's
-        speech: a room in which it never converges must not make it deaf.
+        Not beyond the first warm_up_ms of the assistant's speech, or of that after its way was
+        found to have changed: a room in which it never converges must not make it deaf.
         """
-        if self.converged or self._meter.n_far * FRAME_MS >= self._warm_up_ms:
+        n_learnt = self._meter.n_far - self._warm_from
+        if self.converged or n_learnt * FRAME_MS >= self._warm_up_ms:
             return False
         way = self._line.hold if self._aligned else _UNKNOWN_WAY_SAMPLES
         return self._line.n_silent <= way + _LINGER_SAMPLES
@@ -174,7 +176,7 @@ class EchoCanceller:
         if self._aligned and _LEAST_LEAD_MS <= lead_ms <= _MOST_LEAD_MS:
             return
         wanted = round((delay_ms - _LEAD_MS) * _PER_MS)
-        new = min(max(wanted, 0), LONGEST_HOLD_SAMPLES)
+        new = min(max(wanted, LEAST_HOLD_SAMPLES), LONGEST_HOLD_SAMPLES)
         if self._aligned and new == old:
             return
         self._line.hold = float(new)
@@ -182,6 +184,8 @@ class EchoCanceller:
         self._webrtc.reset()  # it would not find the new delay in the little echo it is given
         self._linear.move(new - round(old) if self._aligned else 0, self._line.before())
         self._aligned = True
+        self._meter = replace(self._meter, recent_db=())  # it has to prove itself anew
+        self._warm_from = self._meter.n_far
 
     def _follow_clock(self) -> None:
         """Read the far end at the pace of the microphone's clock."""

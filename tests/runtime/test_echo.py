@@ -31,7 +31,8 @@ def test_while_nothing_was_played_the_microphone_passes_to_the_bit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("delay_ms", "told_ms"), [(40.0, None), (200.0, 180.0), (400.0, None), (200.0, 60.0)]
+    ("delay_ms", "told_ms"),
+    [(40.0, None), (40.0, 15.0), (200.0, 180.0), (400.0, None), (200.0, 60.0)],
 )
 def test_the_assistant_s_voice_is_taken_away_wherever_it_comes_back(
     delay_ms: float, told_ms: float | None

@@ -7,10 +7,11 @@ import numpy as np
 from edge.frame import FRAME_SAMPLES, SAMPLE_RATE_HZ, Pcm
 
 LONGEST_HOLD_SAMPLES = SAMPLE_RATE_HZ
+_HALF = 8  # taps on each side
+LEAST_HOLD_SAMPLES = _HALF  # what is read between samples needs some on both sides
 _LINE_SAMPLES = 2 * LONGEST_HOLD_SAMPLES
 _FLOOR = 1e-4  # -80 dBFS
 _BLOCK = 240  # the position between samples is constant for 10 ms
-_HALF = 8  # taps on each side
 
 
 class FarLine:
@@ -35,7 +36,7 @@ class FarLine:
         self.n_silent = 0 if loud else self.n_silent + FRAME_SAMPLES
         if self.rate:
             grown = self.hold + self.rate * FRAME_SAMPLES
-            self.hold = min(max(grown, float(_HALF)), float(LONGEST_HOLD_SAMPLES))
+            self.hold = min(max(grown, float(LEAST_HOLD_SAMPLES)), float(LONGEST_HOLD_SAMPLES))
 
     def forget(self, n_samples: int) -> None:
         """Take back the last n_samples: they were flushed and never played."""

@@ -23,7 +23,7 @@ from runtime.sound.lines import Room, through_room
 _EAR_RATE_HZ = 16_000
 _CHUNK_SAMPLES = 512
 _CHUNK_MS = 32
-_SPEECH_P = 0.5
+SPEECH_P = 0.5
 _FLOOR_DB = -65.0
 _TALKER = 0.06  # RMS of speech, -24 dBFS
 _FIRST_TALK_S = 4.5
@@ -81,19 +81,17 @@ def echo_trial(
         raise UsageError("the trial needs at least 10 s of the assistant's speech")
     whole = np.zeros(-(-len(assistant) // FRAME_SAMPLES) * FRAME_SAMPLES, np.float32)
     whole[: len(assistant)] = assistant
-    echo = through_room(whole, setting.room)
-    echo = (echo * np.float32(setting.louder * _TALKER / speech_rms(echo))).astype(np.float32)
-    hiss = np.random.default_rng(setting.room.seed + 1).standard_normal(len(whole), np.float32)
-    hiss *= np.float32(from_db(_FLOOR_DB))
+    alone_in_room = heard_at(whole, setting)
+    hiss = _hiss(len(whole), setting.room.seed)
     talk, starts = _conversation(sentences, len(whole), _TALKER * from_db(setting.talker_db))
 
-    alone, frame_ms = _run(make(), echo + hiss, whole)
-    both, _ = _run(make(), echo + talk + hiss, whole)
+    alone, frame_ms = _run(make(), alone_in_room, whole)
+    both, _ = _run(make(), alone_in_room + talk, whole)
     return {
         "setting": asdict(setting),
-        "raw_percent": round(100 * float(np.mean(_heard(vad(), echo + hiss))), 2),
+        "raw_percent": round(100 * float(np.mean(_heard(vad(), alone_in_room))), 2),
         "alone_percent": round(100 * float(np.mean(_heard(vad(), alone))), 2),
-        **_erle(echo + hiss, alone),
+        **_erle(alone_in_room, alone),
         **_onsets(_heard(vad(), talk + hiss), _heard(vad(), both), starts),
         "frame_ms": round(frame_ms, 2),
     }
@@ -128,6 +126,18 @@ def acceptance(
     }
 
 
+def heard_at(far: Pcm, setting: Setting) -> Pcm:
+    """What the microphone gives while nobody but the assistant is heard, with some hiss."""
+    echo = through_room(far, setting.room)
+    echo = (echo * np.float32(setting.louder * _TALKER / speech_rms(echo))).astype(np.float32)
+    return echo + _hiss(len(far), setting.room.seed)
+
+
+def _hiss(n_samples: int, seed: int) -> Pcm:
+    hiss = np.random.default_rng(seed + 1).standard_normal(n_samples, np.float32)
+    return hiss * np.float32(from_db(_FLOOR_DB))
+
+
 def _conversation(sentences: Sequence[Pcm], n_samples: int, level: float) -> tuple[Pcm, list[int]]:
     """The talker's track, and where each sentence begins in it."""
     talk = np.zeros(n_samples, np.float32)
@@ -156,7 +166,7 @@ def _run(canceller: Canceller, near: Pcm, far: Pcm) -> tuple[Pcm, float]:
 
 def _heard(vad: Vad, pcm: Pcm) -> NDArray[np.bool_]:
     """Which 32 ms chunks are taken for speech."""
-    return np.array([vad.probability(c) >= _SPEECH_P for c in _chunks(pcm)])
+    return np.array([vad.probability(c) >= SPEECH_P for c in _chunks(pcm)])
 
 
 def _chunks(pcm: Pcm) -> Iterator[Pcm]:
