@@ -97,8 +97,9 @@ class TurnsConfig:
     """Words that silence the assistant and call for no answer."""
     backchannel_ms: int = _within(400, 0, 5_000)
     """Speech over the assistant that is no longer than this ("mhm") does not interrupt it."""
-    faint_db: int = _within(12, 0, 60)
-    """A voice so many dB below the user's own does not interrupt the assistant; 0 lets any."""
+    faint_db: int = _within(14, 0, 60)
+    """A voice so many dB below the user's own is somebody else's: it opens no turn, holds none open
+    and interrupts nothing; 0 listens to any."""
     own_words: bool = True
     """Whether a turn that only repeats what the assistant has just said is taken for its echo."""
 

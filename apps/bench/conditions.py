@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from apps.bench.questions import Question, speak
-from apps.session import Session, TurnLog
+from apps.session import Session, TurnLog, cleared
 from edge.errors import MissingPackageError
 from edge.frame import SAMPLE_RATE_HZ
 from edge.resample import Resampler
@@ -70,7 +70,8 @@ def _converse(session: Session, sound: Any, path: Path) -> list[dict[str, Any]]:
     with WavWriter(path) as writer:
         writer.write(sound)
     log = TurnLog()
-    session.talk(FilePort([path], session.clock), trace=Trace(), log=log)
+    port = cleared(session.config.audio, FilePort([path], session.clock), echo=False)
+    session.talk(port, trace=Trace(), log=log)
     return log.turns
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from apps.bench.background import resampled
 from edge.config import AudioConfig
 from edge.frame import FRAME_MS, FRAME_SAMPLES, SAMPLE_RATE_HZ, Pcm
 from runtime.clock import FastClock
@@ -74,7 +75,7 @@ def run_echo(
     """
     plan, policy, audio = plan or EchoPlan(), policy or TurnPolicy(), audio or AudioConfig()
     assistant = said_by(voice, _SAID[: plan.n_sentences])
-    sentences = [_lower(voice.speak(t, seed=i).pcm) for i, t in enumerate(_INTERRUPTS)]
+    sentences = [resampled(voice.speak(t, seed=i).pcm, _LOWER) for i, t in enumerate(_INTERRUPTS)]
     told(f"{len(assistant) / SAMPLE_RATE_HZ:.0f} s of speech over {len(plan.delays_ms)} delays")
     report = acceptance(
         lambda: EchoCanceller(noise_suppress=audio.noise_suppress),
@@ -165,9 +166,3 @@ class _Microphone(NullPort):
 
     def read(self, *, engine_idle: bool) -> Pcm | None:
         return next(self._frames, None)
-
-
-def _lower(pcm: Pcm) -> Pcm:
-    """Another, lower voice: played slower."""
-    at = np.arange(0, len(pcm) - 1, _LOWER)
-    return np.interp(at, np.arange(len(pcm)), pcm).astype(np.float32)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from apps.bench.talker import RandomTalker
-from apps.session import Session, TurnLog
+from apps.session import Session, TurnLog, cleared
 from edge.frame import FRAME_MS, Frame, Pcm, Reply
 from runtime.trace import Trace, rss_mb
 
@@ -59,7 +59,8 @@ def run_soak(
     talker = RandomTalker(sounds, session.clock, n_frames, seed=seed, interrupt_p=interrupt_p)
     curve = _Curve(max(1, n_frames // _SAMPLES), told)
     trace, log = Trace(), TurnLog()
-    loop = session.talk(talker, trace=trace, log=log, also=curve.observe)
+    port = cleared(session.config.audio, talker, echo=False)
+    loop = session.talk(port, trace=trace, log=log, also=curve.observe)
     silent = [i.silent_after_ms for i in talker.interruptions if i.silent_after_ms is not None]
     half = minutes * 30
     return {

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from apps.bench.questions import Question
-from apps.session import Session, TurnLog
+from apps.session import Session, TurnLog, cleared
 from edge.frame import FRAME_SAMPLES, SAMPLE_RATE_HZ, Frame, Pcm, Reply
 from runtime.sound.files import FilePort
+from runtime.sound.port import AudioPort
 from runtime.trace import Trace
 
 STAGES = ("end_of_turn", "asr", "llm_first", "tts_first", "output", "total")
@@ -46,8 +47,16 @@ def asked(question: Question, path: Path, end_s: float) -> Asked:
     return Asked(question.name, path, end_s, question.fact, question.text)
 
 
-def ask(session: Session, item: Asked, trace: Trace) -> tuple[dict[str, Any], Recording]:
-    """Hold a conversation of one question; the row of the table and what it sounded like."""
+def ask(
+    session: Session,
+    item: Asked,
+    trace: Trace,
+    behind: Callable[[AudioPort], AudioPort] = lambda port: port,
+) -> tuple[dict[str, Any], Recording]:
+    """Hold a conversation of one question; the row of the table and what it sounded like.
+
+    behind: puts something behind the user's voice.
+    """
     log, heard, said, marks = TurnLog(), [], [], []
 
     def observe(frame: Frame, reply: Reply) -> None:
@@ -59,7 +68,9 @@ def ask(session: Session, item: Asked, trace: Trace) -> tuple[dict[str, Any], Re
                 marks.append((at_s, event.kind, str(event.facts.get("why", ""))))
 
     cpu = time.process_time()
-    session.talk(FilePort([item.path], session.clock), trace=trace, log=log, also=observe)
+    port = behind(FilePort([item.path], session.clock))
+    clear = cleared(session.config.audio, port, echo=False)
+    session.talk(clear, trace=trace, log=log, also=observe)
     row: dict[str, Any] = {
         "question": item.name,
         "cpu_s": round(time.process_time() - cpu, 2),
@@ -69,11 +80,14 @@ def ask(session: Session, item: Asked, trace: Trace) -> tuple[dict[str, Any], Re
     }
     if log.turns:
         row["latency_ms"] = log.turns[-1]["latency_ms"]
+        if item.end_s is not None:
+            row["after_end_ms"] = round((log.turns[-1]["reply_start_s"] - item.end_s) * 1e3, 1)
         row["right"] = (
             bool(re.search(item.fact, row["reply"], re.IGNORECASE)) if item.fact else None
         )
     ended = [at for at, kind, _ in marks if kind == "user_ended"]
-    row["cut_off"] = item.end_s is not None and any(at < item.end_s - 0.05 for at in ended)
+    row["cut_off"] = item.end_s is not None and any(at < item.end_s for at in ended)
+    row["replies_cut"] = sum(bool(t["interrupted"]) for t in log.turns)
     row["half_answered"] = item.end_s is not None and any(
         t["reply_start_s"] < item.end_s for t in log.turns
     )
@@ -84,8 +98,11 @@ def run_bench(
     sessions: dict[str, Session],
     items: Sequence[Asked],
     told: Callable[[str, dict[str, Any]], None] | None = None,
+    behind: Callable[[AudioPort], AudioPort] = lambda port: port,
 ) -> tuple[dict[str, Any], dict[str, Recording]]:
     """Ask every question of every session, interleaved, in real time.
+
+    behind: puts something behind the user's voice, anew in each conversation.
 
     Returns the report (one entry a session) and one recording of each session, that of a question
     with a pause in it where there is one.
@@ -95,7 +112,7 @@ def run_bench(
     kept: dict[str, Recording] = {}
     for item in items:
         for name, session in sessions.items():
-            row, recording = ask(session, item, traces[name])
+            row, recording = ask(session, item, traces[name], behind)
             rows[name].append(row)
             if told:
                 told(name, row)
@@ -106,7 +123,11 @@ def run_bench(
 
 
 def summarise(rows: Sequence[dict[str, Any]], trace: Trace) -> dict[str, Any]:
-    """Quantiles by stage, counts of what went wrong, and every row."""
+    """Quantiles by stage, counts of what went wrong, and every row.
+
+    latency_ms counts from where the assistant heard the user's last sound; after_end_ms from where
+    the question's last sound really is, where that is known.
+    """
     answered = [row for row in rows if "latency_ms" in row]
     latency = {
         stage: _quantiles([row["latency_ms"][stage] for row in answered]) for stage in STAGES
@@ -116,8 +137,10 @@ def summarise(rows: Sequence[dict[str, Any]], trace: Trace) -> dict[str, Any]:
         "questions": len(rows),
         "answered": len(answered),
         "latency_ms": latency,
+        "after_end_ms": _quantiles([r["after_end_ms"] for r in answered if "after_end_ms" in r]),
         "cut_off": sum(row["cut_off"] for row in rows),
         "half_answered": sum(row["half_answered"] for row in rows),
+        "replies_cut": sum(row["replies_cut"] for row in rows),
         "right": sum(judged),
         "cpu_s": round(sum(row["cpu_s"] for row in rows), 1),
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),

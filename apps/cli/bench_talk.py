@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,9 @@ from apps.cli.options import json_option, overrides
 from edge.errors import UsageError
 
 if TYPE_CHECKING:
+    from apps.bench.background import Background
     from apps.bench.talk import Asked
+    from runtime.sound.port import AudioPort
 
 
 @click.command("talk")
@@ -30,6 +32,20 @@ if TYPE_CHECKING:
     "--against",
     type=click.Choice(["sequential"]),
     help="Run a second assistant in turn: a plain loop with a fixed silence.",
+)
+@click.option(
+    "--behind",
+    type=click.Choice(["babble", "noise"]),
+    help="Other people talking, or noise, behind the user from beginning to end.",
+)
+@click.option(
+    "--below",
+    "below_db",
+    type=float,
+    default=20.0,
+    show_default=True,
+    metavar="DB",
+    help="How far below the user that is.",
 )
 @click.option("--first", type=int, metavar="N", help="Only the first N questions.")
 @click.option(
@@ -45,6 +61,8 @@ if TYPE_CHECKING:
 def bench_talk(
     questions: Path | None,
     against: str | None,
+    behind: Background | None,
+    below_db: float,
     first: int | None,
     picture: Path | None,
     out: Path | None,
@@ -65,10 +83,13 @@ def bench_talk(
     if against:
         sessions[against] = open_session(sequential(config))
     with _items(questions, first) as items:
-        report, kept = run_bench(sessions, items, told=None if as_json else _tell)
+        around = _background(behind, below_db, items) if behind else (lambda port: port)
+        report, kept = run_bench(sessions, items, None if as_json else _tell, around)
     for session in sessions.values():
         session.close()
-    result = {"bench": "talk", "machine": machine(), "cold_start_s": cold_start_s, **report}
+    setting = {"behind": behind, "below_db": below_db if behind else None}
+    result = {"bench": "talk", "machine": machine(), "cold_start_s": cold_start_s, **setting}
+    result |= report
     if picture:
         draw(kept["edge"], picture, title="One conversation")
     if out:
@@ -99,6 +120,27 @@ def _items(folder: Path | None, first: int | None) -> Iterator[list[Asked]]:
         yield [asked(*item) for item in write_questions(voice, Path(spoken))][:first]
 
 
+def _background(
+    kind: Background, below_db: float, items: list[Asked]
+) -> Callable[[AudioPort], AudioPort]:
+    """Puts a background so far below the questions behind a port."""
+    import numpy as np
+
+    from apps.bench.background import InBackground, background, level_below
+    from edge.lock import read_lock
+    from edge.store import ModelStore
+    from edge.wav import open_audio
+    from runtime.models.tts import Voice
+
+    sound = background(kind, Voice(ModelStore(read_lock()).files("hibari-heart")))
+    frames = []
+    for item in items:
+        with open_audio(item.path) as reader:
+            frames += list(reader)
+    level = level_below(np.concatenate(frames), below_db)
+    return lambda port: InBackground(port, sound, level=level)
+
+
 def _tell(name: str, row: dict[str, Any]) -> None:
     total = f"{row['latency_ms']['total']:6.0f} ms" if "latency_ms" in row else "no answer"
     marks = " CUT OFF" if row["cut_off"] else ""
@@ -124,7 +166,8 @@ def _table(report: dict[str, Any], cold_start_s: float) -> None:
         step = part["frames"]["step_ms"]
         console.print(
             f"{name}: {part['answered']} of {part['questions']} answered, {part['right']} right, "
-            f"{part['cut_off']} cut off, {part['half_answered']} half answered; "
+            f"{part['cut_off']} cut off, {part['half_answered']} half answered, "
+            f"{part['replies_cut']} replies cut; "
             f"step p99 {step['p99']:.1f} ms, {part['frames']['missed']} of "
             f"{part['frames']['count']} frames missed; {part['cpu_s']:.0f} s of processor, "
             f"{part['peak_rss_mb']:.0f} MiB at most",

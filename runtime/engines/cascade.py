@@ -96,9 +96,10 @@ class CascadeEngine:
         events: list[Event] = []
         for chunk in state.ear.hear(frame.pcm):
             probability = state.activity.probability(chunk)
-            if probability >= self._config.policy.keep_p:
-                state.voiced_until = state.ear.n_heard
             self._listen_to_level(state, chunk, probability)
+            faint = state.loudness.is_faint(self._config.faint_db)
+            if probability >= self._config.policy.keep_p and not faint:
+                state.voiced_until = state.ear.n_heard
             heard = self._heard(state, probability)
             state.turn, decisions = turns.step(self._config.policy, state.turn, heard)
             for decision in decisions:

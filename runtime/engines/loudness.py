@@ -8,8 +8,10 @@ import numpy as np
 
 from runtime.engines.roles import Float32
 
-# The level of vowels is followed at once, downwards only within some ten seconds.
+# The level of vowels is followed at once, downwards only within some ten seconds of speech.
 _UP_PART, _DOWN_PART = 0.3, 0.004
+# It is also forgotten, by 6 dB a minute: somebody who has gone to the other end of the room.
+_FORGET_DB = 0.1 * 0.032
 _RECENT_CHUNKS = 3
 
 
@@ -37,7 +39,8 @@ def hear(state: Loudness, chunk: Float32, *, is_user: bool) -> Loudness:
     level_db = 10 * float(np.log10(float(np.mean(np.square(chunk))) + 1e-12))
     state = replace(state, recent_db=(*state.recent_db, level_db)[-_RECENT_CHUNKS:])
     if not is_user:
-        return state
+        talker_db = None if state.talker_db is None else state.talker_db - _FORGET_DB
+        return replace(state, talker_db=talker_db)
     before = level_db if state.talker_db is None else state.talker_db
     part = _UP_PART if level_db > before else _DOWN_PART
     return replace(state, talker_db=before + part * (level_db - before))

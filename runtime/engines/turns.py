@@ -151,8 +151,8 @@ def step(
     if policy.push_to_talk:
         return _step_key(state, heard)
     level = policy.start_p if state.phase is Phase.SILENT else policy.keep_p
-    # What is far below the user may open no turn over the assistant: somebody else is talking.
-    voiced = heard.speech_p >= level and not (heard.faint and heard.playing)
+    # What is far below the user is somebody else: it opens no turn and holds none open.
+    voiced = heard.speech_p >= level and not heard.faint
     state = replace(state, n_chunk=state.n_chunk + 1, n_run=state.n_run + 1 if voiced else 0)
     if state.phase is Phase.SILENT:
         return _from_silent(policy, state, heard)

@@ -20,7 +20,7 @@ from runtime.backends.ort import load_onnxruntime
 # is left at both ends, because an abrupt start clicks and clips soft consonants.
 _FLOOR = 10 ** (-45 / 20)
 _LEAD_MS = 10
-_TAIL_MS = 60
+TAIL_MS = 60
 _FADE_MS = 5
 
 
@@ -74,7 +74,7 @@ def trim(pcm: Pcm) -> Pcm:
         return np.zeros(0, np.float32)
     per_ms = SAMPLE_RATE_HZ // 1000
     first = max(0, int(loud[0]) - _LEAD_MS * per_ms)
-    last = min(len(pcm), int(loud[-1]) + _TAIL_MS * per_ms)
+    last = min(len(pcm), int(loud[-1]) + TAIL_MS * per_ms)
     out = np.clip(pcm[first:last], -1, 1).astype(np.float32)
     n_fade = min(_FADE_MS * per_ms, len(out) // 2)
     ramp = np.linspace(0, 1, n_fade, dtype=np.float32)

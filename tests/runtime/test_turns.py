@@ -104,9 +104,10 @@ def test_a_faint_voice_over_the_assistant_is_not_the_user_s() -> None:
     assert made == []
 
 
-def test_a_faint_voice_may_open_a_turn_once_the_assistant_is_silent() -> None:
-    _, made = play([Heard(0.95, faint=True)] * 10)
-    assert kinds(made) == [Decision.STARTED]
+def test_a_faint_voice_neither_opens_a_turn_nor_holds_one_open() -> None:
+    faint = Heard(0.95, faint=True)
+    _, made = play([faint] * 20 + [SPEECH] * 20 + [faint] * 60)
+    assert kinds(made) == [Decision.STARTED, Decision.PAUSED, Decision.ENDED]
 
 
 def test_babble_under_an_interruption_does_not_keep_it_alive() -> None:
