@@ -78,6 +78,9 @@ class ModelsConfig:
     """Finds the answer."""
     tts: str = _named("hibari-heart")
     """Speaks it."""
+    prepared: bool = True
+    """Use the copy of the language model that `edge models fetch` has made for this processor:
+    quicker, but with more memory."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,8 +59,8 @@ def speak(voice: Voice, question: Question, *, seed: int = 0) -> tuple[Pcm, floa
     """The question as sound, float32 24 kHz with half a second of silence before it.
 
     It is spoken as one sentence, so that a pause does not come with the falling voice of an end;
-    the pause is then cut in where one part ends. Returns the sound and where speech ends, in s: the last
-    sample above -45 dBFS.
+    the pause is then cut in where one part ends. Returns the sound and where speech ends, in
+    s: the last sample above -45 dBFS.
     """
     speed = _SPEEDS[sum(map(ord, question.name)) % len(_SPEEDS)]
     sound = voice.speak(question.text, seed=seed, speed=speed).pcm

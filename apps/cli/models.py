@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from apps.cli.options import json_option
-from edge.errors import FetchError, ModelError
+from edge.errors import FetchError, MissingPackageError, ModelError
 
 if TYPE_CHECKING:
     from apps.fetch import Fetched, Reporter
@@ -84,6 +84,22 @@ def fetch(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> None:
         raise FetchError(failed[-1].error)
     if not as_json:
         click.echo(_fetch_summary(results, store.root))
+    for name in wanted:
+        _prepare(store, name)
+
+
+def _prepare(store: ModelStore, name: str) -> None:
+    """Make the form of a model that this processor is quickest with, where there is one."""
+    from runtime.models.llm_prepared import is_prepared_here, prepare
+
+    if not is_prepared_here(store.lock.get(name)):
+        return
+    try:
+        prepare(store, name)
+    except (ModelError, MissingPackageError) as error:
+        click.echo(f"{name} stays in its own form: {error}", err=True)
+    else:
+        click.echo(f"{name} is prepared for this processor", err=True)
 
 
 @models.command()
@@ -171,14 +187,18 @@ def remove(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> None:
     """Delete models from the models folder; installed packages are left alone."""
     from apps.fetch_files import workplace
     from edge.store import size_text
+    from runtime.models.llm_prepared import prepared_home
 
     store = _setup(ctx).store
     homes = {name: store.home(name) for name in names}
+    copies = {f"{name}-prepared": prepared_home(store, name) for name in names}
     here = {name: home for name, home in homes.items() if home.is_dir()}
     freed_bytes = 0
-    if here:
+    if here or any(home.is_dir() for home in copies.values()):
         with workplace(store.root) as unfinished:
-            for name, home in here.items():
+            for name, home in {**here, **copies}.items():
+                if not home.is_dir():
+                    continue
                 freed_bytes += sum(p.stat().st_size for p in home.rglob("*") if p.is_file())
                 # One rename, so that nobody meets half a model.
                 shutil.rmtree(home.rename(unfinished / f"removed-{name}"))

@@ -53,6 +53,20 @@ def _log_callback(lib: Any) -> Any:
     return callback
 
 
+def requantize(source: Path, target: Path, kind: Literal["q8_0"], *, threads: int = 1) -> None:
+    """Write the weights of a GGUF, quantized already or not, as another type; one shot.
+
+    Raises ModelDamagedError where llama.cpp refuses the file, MissingPackageError.
+    """
+    lib = load_library()
+    params = lib.llama_model_quantize_default_params()
+    params.ftype = {"q8_0": lib.LLAMA_FTYPE_MOSTLY_Q8_0}[kind]
+    params.allow_requantize = True
+    params.nthread = threads
+    if lib.llama_model_quantize(bytes(source), bytes(target), ctypes.byref(params)) != 0:
+        raise ModelDamagedError(f"{source.name}: llama.cpp cannot write it as {kind}")
+
+
 @dataclass(frozen=True, slots=True)
 class ContextOptions:
     """How a context is made.

@@ -17,6 +17,7 @@ from runtime.engines.turns import TurnPolicy
 from runtime.engines.workers import ThreadWorker
 from runtime.models.asr import Recogniser
 from runtime.models.llm import ChatModel
+from runtime.models.llm_prepared import prepared
 from runtime.models.tts import Voice
 from runtime.models.turn import EndOfTurn
 from runtime.models.vad import Vad
@@ -86,5 +87,8 @@ def cascade_config(config: Config) -> CascadeConfig:
 
 
 def _chat(config: Config, store: ModelStore) -> ChatModel:
-    (gguf,) = (p for name, p in store.files(config.models.llm).items() if name.endswith(".gguf"))
+    name = config.models.llm
+    gguf = prepared(store, name) if config.models.prepared else None
+    if gguf is None:
+        (gguf,) = (path for path in store.files(name).values() if path.suffix == ".gguf")
     return ChatModel(gguf, n_ctx=config.context.budget_tokens + _CTX_MARGIN_TOKENS)

@@ -97,7 +97,7 @@ class CascadeEngine:
         for chunk in state.ear.hear(frame.pcm):
             probability = state.activity.probability(chunk)
             self._listen_to_level(state, chunk, probability)
-            faint = state.loudness.is_faint(self._config.faint_db)
+            faint = self._is_faint(state)
             if probability >= self._config.policy.keep_p and not faint:
                 state.voiced_until = state.ear.n_heard
             heard = self._heard(state, probability)
@@ -117,12 +117,16 @@ class CascadeEngine:
         return Heard(
             probability,
             playing=saying is not None and saying.audible,
-            faint=state.loudness.is_faint(self._config.faint_db),
+            faint=self._is_faint(state),
             finished_p=draft.finished_p if draft else None,
             whole_p=draft.whole_p if draft else None,
             text=draft.text if draft else None,
             talk_key=self._talk_key(),
         )
+
+    def _is_faint(self, state: CascadeState) -> bool:
+        in_turn = state.turn.phase is not Phase.SILENT and not state.turn.over_assistant
+        return state.loudness.is_faint(self._config.faint_db, in_turn=in_turn)
 
     @staticmethod
     def _listen_to_level(state: CascadeState, chunk: Float32, probability: float) -> None:

@@ -23,8 +23,8 @@ class CascadeConfig:
     stop_words: said alone, they end a reply and are not answered. ahead: prepare replies in pauses
     and listen ahead (costs processor time that is thrown away when the user goes on).
     duck_db: level of a reply at the first sound of what may be an interruption. faint_db: a voice
-    so far below the user's is somebody else's; 0 listens to any. own_words: a turn that repeats what was
-    just said is taken for its echo.
+    so far below the user's is somebody else's; 0 listens to any. own_words: a turn that repeats
+    what was just said is taken for its echo.
     """
 
     policy: TurnPolicy = field(default_factory=TurnPolicy)

@@ -12,26 +12,29 @@ from runtime.engines.roles import Float32
 _UP_PART, _DOWN_PART = 0.3, 0.004
 # It is also forgotten, by 6 dB a minute: somebody who has gone to the other end of the room.
 _FORGET_DB = 0.1 * 0.032
-_RECENT_CHUNKS = 3
+_RECENT_CHUNKS, _BRIEF_CHUNKS = 8, 3
 
 
 @dataclass(frozen=True, slots=True)
 class Loudness:
     """talker_db: level of the user's vowels, dBFS, None before a turn. recent_db: that of the last
-    three chunks of 32 ms.
+    eight chunks of 32 ms.
     """
 
     talker_db: float | None = None
     recent_db: tuple[float, ...] = ()
 
-    def is_faint(self, below_db: float) -> bool:
-        """All that was heard in the last 96 ms is this far below the user's level.
+    def is_faint(self, below_db: float, *, in_turn: bool) -> bool:
+        """All that was heard lately is this far below the user's level.
 
-        False while that level is not known, and where below_db is 0.
+        in_turn: the user is speaking. Then lately is a quarter of a second, because the end of a
+        word may be soft; else a tenth. False while the user's level is not known, and where
+        below_db is 0.
         """
         if self.talker_db is None or below_db == 0 or not self.recent_db:
             return False
-        return max(self.recent_db) < self.talker_db - below_db
+        recent_db = self.recent_db if in_turn else self.recent_db[-_BRIEF_CHUNKS:]
+        return max(recent_db) < self.talker_db - below_db
 
 
 def hear(state: Loudness, chunk: Float32, *, is_user: bool) -> Loudness:

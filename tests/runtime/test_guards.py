@@ -58,7 +58,7 @@ def chunk(level_db: float) -> np.ndarray:  # type: ignore[type-arg]
 
 def test_before_the_user_has_spoken_nothing_is_faint() -> None:
     state = hear(Loudness(), chunk(-80), is_user=False)
-    assert not state.is_faint(12)
+    assert not state.is_faint(12, in_turn=False)
 
 
 def test_a_voice_is_faint_when_all_of_it_is_far_below_the_user_s() -> None:
@@ -69,8 +69,8 @@ def test_a_voice_is_faint_when_all_of_it_is_far_below_the_user_s() -> None:
         now = state
         for _ in range(3):
             now = hear(now, chunk(level_db), is_user=False)
-        assert now.is_faint(12) is faint
-        assert not now.is_faint(0)
+        assert now.is_faint(12, in_turn=False) is faint
+        assert not now.is_faint(0, in_turn=False)
 
 
 def test_one_loud_chunk_is_enough_not_to_be_faint_for_a_tenth_of_a_second() -> None:
@@ -78,7 +78,14 @@ def test_one_loud_chunk_is_enough_not_to_be_faint_for_a_tenth_of_a_second() -> N
     state = hear(state, chunk(-32), is_user=False)
     for expected in (False, False, True):
         state = hear(state, chunk(-60), is_user=False)
-        assert state.is_faint(12) is expected
+        assert state.is_faint(12, in_turn=False) is expected
+
+
+def test_a_soft_end_of_a_word_is_not_faint_within_a_turn() -> None:
+    state = hear(Loudness(), chunk(-30), is_user=True)
+    for n_soft in range(1, 12):
+        state = hear(state, chunk(-60), is_user=False)
+        assert state.is_faint(12, in_turn=True) is (n_soft >= 8)
 
 
 def test_the_user_s_level_rises_at_once_and_sinks_within_ten_seconds() -> None:
