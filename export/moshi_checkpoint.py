@@ -20,30 +20,37 @@ from export.moshi_config import (
     MoshiConfig,
     parse_config,
 )
+from export.moshi_names import newest_names, official_name
 
 _MAX_NAMED = 6  # of each kind of fault, in one error line
 # None stands for a feed-forward width: it is read from the tensor.
 Shape = tuple[int | None, ...]
 
-_STACKED = re.compile(r"^(.*\.self_attn)\.(in|out)_proj(?:_weight|\.weight|\.(lora_[AB])\.weight)$")
-
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """Where a tensor is stored: a file, its name there, and which of n equal row blocks it is."""
+    """Where a tensor is stored: a file, its name there, and which of n equal row blocks it is.
+
+    flat: a norm's scale that is stored without its two leading axes of one.
+    """
 
     file: SafetensorsFile
     name: str
     part: int = 0
     n_parts: int = 1
+    flat: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
         first, *rest = self.file.entries[self.name].shape or (1,)
+        if self.flat:
+            return (1, 1, first)
         return (first // self.n_parts, *rest)
 
     def read(self) -> Tensor:
         whole = self.file.read(self.name)
+        if self.flat:
+            return Tensor(whole.dtype, whole.array.reshape(1, 1, -1))
         if self.n_parts == 1:
             return whole
         n_rows = whole.array.shape[0] // self.n_parts
@@ -70,15 +77,21 @@ class MoshiCheckpoint:
         self.config: MoshiConfig = parse_config(complete_config(self.file, raw_config or {}))
         files = [self.file, *([SafetensorsFile(lora)] if lora else [])]
         self._sources: dict[str, _Source] = {}
+        depth = self.config.depth
+        schedule = depth.schedule if depth else ()
+        depth_sets = depth.n_sets if depth else 0
         for file in files:
-            for name in file.entries:
-                for new, part, n_parts in _newest_names(name, self.config):
+            for name, entry in file.entries.items():
+                for new, part, n_parts in newest_names(
+                    name, schedule=schedule, depth_sets=depth_sets
+                ):
                     if new in self._sources:
                         raise ArtifactError(
                             f"{file.path.name}: {name} is a second spelling of {new}; "
                             "the file mixes two checkpoints"
                         )
-                    self._sources[new] = _Source(file, name, part, n_parts)
+                    flat = new.endswith(".alpha") and len(entry.shape) == 1
+                    self._sources[new] = _Source(file, name, part, n_parts, flat)
         self._low_rank = {name for name in self._sources if ".lora_" in name}
         self._check(path)
 
@@ -162,7 +175,9 @@ def complete_config(file: SafetensorsFile, raw: Mapping[str, Any]) -> dict[str, 
 
     Raises ArtifactError where the tensors are of another family.
     """
-    shapes = {name: entry.shape for name, entry in file.entries.items()}
+    shapes = {
+        new: entry.shape for name, entry in file.entries.items() if (new := official_name(name))
+    }
     if "text_emb.weight" not in shapes:
         some = ", ".join(sorted(shapes)[:3]) or "none"
         raise ArtifactError(
@@ -258,19 +273,6 @@ def _embedding(name: str, n_rows: int, width: int, *, norm: bool) -> Iterator[tu
     if norm:
         yield f"{name}.norm.weight", (width,)
         yield f"{name}.norm.bias", (width,)
-
-
-def _newest_names(name: str, config: MoshiConfig) -> Iterator[tuple[str, int, int]]:
-    """The newest spelling of a stored tensor, with part and number of parts where it is stacked."""
-    match = _STACKED.match(name)
-    if match is None:
-        yield name.replace(".frozen_W.weight", ".weight"), 0, 1
-        return
-    prefix, side, low_rank = match.groups()
-    n_sets = config.depth.n_sets if config.depth and prefix.startswith("depformer.") else 1
-    tail = f"{low_rank}.weight" if low_rank else "weight"
-    for part in range(n_sets):
-        yield f"{prefix}.{side}_projs.{part}.{tail}", part, n_sets
 
 
 def _count(shapes: Mapping[str, object], pattern: str) -> int:

@@ -170,6 +170,45 @@ def old_names(tensors: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[n
     return found | {name: np.concatenate(parts) for name, parts in stacked.items()}
 
 
+def by_slices(
+    tensors: Mapping[str, NDArray[np.float32]], raw: Mapping[str, Any], *, mlx: bool
+) -> dict[str, NDArray[np.float32]]:
+    """The same weights as Candle's or MLX's files name them, as the official scripts make these."""
+    depth = parse_config(raw).depth
+    assert depth is not None
+    found: dict[str, NDArray[np.float32]] = {}
+    for name, tensor in old_names(tensors).items():
+        if name.startswith(("depformer", "linears")):
+            continue
+        new, stored = name, tensor
+        if mlx:
+            stored = tensor[0, 0] if name.endswith(".alpha") else tensor
+            new = re.sub(r"^emb\.", "audio_embs.", name).replace(".alpha", ".weight")
+            new = new.replace(".in_proj_weight", ".in_proj.weight")
+        found[new] = stored
+    for step, index in enumerate(depth.schedule):
+        base = f"depformer.slices.{step}." if mlx else f"depformer.{step}."
+        found[f"{base}linear_in.weight"] = tensors[f"depformer_in.{index}.weight"]
+        found[f"{base}linear_out.weight"] = tensors[f"linears.{step}.weight"]
+        table = "depformer_text_emb" if step == 0 else f"depformer_emb.{step - 1}"
+        for part in ("weight", "low_rank.weight"):
+            if f"{table}.{part}" in tensors:
+                found[f"{base}emb.{part}"] = tensors[f"{table}.{part}"]
+        for layer in range(depth.n_layers):
+            theirs, ours = f"depformer.layers.{layer}", f"{base}transformer.layers.{layer}"
+            for side in ("in", "out"):
+                tail = "_weight" if side == "in" and not mlx else ".weight"
+                stored = tensors[f"{theirs}.self_attn.{side}_projs.{index}.weight"]
+                found[f"{ours}.self_attn.{side}_proj{tail}"] = stored
+                gate = tensors[f"{theirs}.gating.{index}.linear_{side}.weight"]
+                found[f"{ours}.gating.linear_{side}.weight"] = gate
+            for norm in ("norm1", "norm2"):
+                alpha = tensors[f"{theirs}.{norm}.alpha"]
+                name = "weight" if mlx else "alpha"
+                found[f"{ours}.{norm}.{name}"] = alpha[0, 0] if mlx else alpha
+    return found
+
+
 def first_slices(
     tensors: Mapping[str, NDArray[np.float32]], n: int
 ) -> dict[str, NDArray[np.float32]]:
@@ -205,3 +244,26 @@ def user_codes(raw: Mapping[str, Any], n_frames: int, seed: int) -> NDArray[np.i
     config = parse_config(raw)
     rng = np.random.default_rng(seed)
     return rng.integers(0, config.card, (n_frames, config.n_q - config.n_own))
+
+
+def sparse_checkpoint(path: Path, raw: Mapping[str, Any], *, hidden: int, depth_hidden: int) -> int:
+    """A bfloat16 checkpoint of zeros that takes no disk; returns its largest tensor's bytes."""
+    free = {"transformer": hidden, "depformer": depth_hidden}
+    header: dict[str, Any] = {}
+    offset = largest = 0
+    for name, want in expected_shapes(parse_config(raw)):
+        width = free.get(name.partition(".")[0], 0) * (2 if "linear_in" in name else 1)
+        shape = [width if size is None else size for size in want]
+        n_bytes = 2 * int(np.prod(shape))
+        header[name] = {
+            "dtype": "BF16",
+            "shape": shape,
+            "data_offsets": [offset, offset + n_bytes],
+        }
+        offset, largest = offset + n_bytes, max(largest, n_bytes)
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        file.truncate(8 + len(text) + offset)
+    return largest

@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import signal
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +23,12 @@ from export.moshi import ExportOptions, export_moshi
 from export.moshi_checkpoint import MoshiCheckpoint
 from tests.moshi_models import (
     CONFIGS,
+    by_slices,
     export_model,
     first_slices,
     old_names,
     random_weights,
+    sparse_checkpoint,
     write_safetensors,
 )
 
@@ -55,6 +60,24 @@ def test_old_and_new_names_give_the_same_artifact(tmp_path: Path) -> None:
     new = export_model(tmp_path / "new", RAW, weights())
     old = export_model(tmp_path / "old", RAW, old_names(weights()))
     assert hashes(new) == hashes(old)
+
+
+@pytest.mark.parametrize("mlx", [False, True])
+@pytest.mark.parametrize("name", ["moshi", "hibiki"])
+def test_files_made_for_candle_and_mlx_give_the_same_artifact(
+    tmp_path: Path, name: str, mlx: bool
+) -> None:
+    raw = CONFIGS[name]
+    tensors = random_weights(raw, 1)
+    official = export_model(tmp_path / "official", raw, tensors)
+    other = export_model(tmp_path / "other", raw, by_slices(tensors, raw, mlx=mlx))
+    assert hashes(other) == hashes(official)
+
+
+def test_a_slice_that_is_missing_is_named(tmp_path: Path) -> None:
+    tensors = by_slices(weights(), RAW, mlx=False)
+    del tensors["depformer.2.transformer.layers.1.gating.linear_in.weight"]
+    refuse(tmp_path, tensors, ShapeError, r"1 missing \(depformer.layers.1.gating.2.linear_in")
 
 
 def test_user_slices_are_dropped_and_can_be_kept(tmp_path: Path) -> None:
@@ -231,6 +254,64 @@ def test_an_interrupted_export_goes_on_and_gives_the_same(
     assert sorted(p.name for p in folder.iterdir()) == [
         "artifact", "config.json", "model.safetensors",
     ]  # fmt: skip
+
+
+# Run in a process of its own: kills itself in the middle, or tells its peak of anonymous memory.
+_CHILD = """
+import os, signal, sys
+from pathlib import Path
+from export.moshi import ExportOptions, export_moshi
+
+folder, limit = Path(sys.argv[1]), int(sys.argv[2])
+peak = seen = 0
+
+def anonymous_kb():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("RssAnon"))
+
+def watch(_name, _done, _total):
+    global peak, seen
+    peak, seen = max(peak, anonymous_kb()), seen + 1
+    if seen == limit:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+options = ExportOptions(folder / "model.safetensors", folder / "config.json")
+before = anonymous_kb()
+export_moshi(options, folder / "artifact", watch)
+print(peak - before)
+"""
+
+
+def child(folder: Path, limit: int) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", _CHILD, str(folder), str(limit)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_a_killed_export_leaves_nothing_and_the_next_one_ends_it(tmp_path: Path) -> None:
+    whole = export_model(tmp_path / "whole", RAW, weights())
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    write_safetensors(folder / "model.safetensors", weights())
+    (folder / "config.json").write_text(json.dumps(RAW))
+    assert child(folder, 8).returncode == -signal.SIGKILL
+    assert not (folder / "artifact").exists()
+    done = child(folder, 0)
+    assert done.returncode == 0, done.stderr
+    assert hashes(folder / "artifact") == hashes(whole)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_is_bounded_by_the_largest_tensor_not_by_the_checkpoint(tmp_path: Path) -> None:
+    raw = RAW | {
+        "dim": 512, "num_heads": 8, "num_layers": 24, "text_card": 8000, "depformer_dim": 256,
+    }  # fmt: skip
+    largest = sparse_checkpoint(tmp_path / "model.safetensors", raw, hidden=1408, depth_hidden=704)
+    assert (tmp_path / "model.safetensors").stat().st_size > 16 * largest
+    (tmp_path / "config.json").write_text(json.dumps(raw))
+    done = child(tmp_path, 0)
+    assert done.returncode == 0, done.stderr
+    # As float32, once more as a copy, and what libraries take for themselves when first used.
+    assert int(done.stdout) * 1024 < 4 * largest + (48 << 20)
 
 
 def test_what_another_checkpoint_left_is_not_taken_up(tmp_path: Path) -> None:
