@@ -90,6 +90,24 @@ CONFIGS: Mapping[str, dict[str, Any]] = {
         "depformer_weights_per_step_schedule": [0, 1, 1, 0],
         "norm_emb": True,
     },
+    # The official package's own toy model, as far as the artifact can express it: that one has
+    # layer_norm, GELU without gating and sinusoidal positions, which are refused by name.
+    "toy": _SMALL
+    | {
+        "dim": 16,
+        "num_heads": 1,
+        "hidden_scale": 3,
+        "text_card": 48,
+        "n_q": 3,
+        "dep_q": 3,
+        "delays": [0, 1, 2, 4],
+        "context": 4,
+        "depformer_dim": 16,
+        "depformer_num_heads": 1,
+        "depformer_dim_feedforward": 48,
+        "depformer_weights_per_step_schedule": [0, 1, 1],
+        "depformer_low_rank_embeddings": 8,
+    },
     "short_context": _SMALL | {"context": 24},
     # Sixteen streams of 2048 codes, as the codes of prompts need them.
     "personaplex_loop": _SMALL

@@ -63,6 +63,17 @@ def test_what_cannot_be_expressed_is_refused_by_name(change: dict[str, object], 
         parse_config({**SMALL, **change})
 
 
+def test_the_official_toy_model_is_refused_with_every_reason() -> None:
+    """What its test builds: llama.cpp's GELU comes from a table and is not exact."""
+    toy = {key: value for key, value in CONFIGS["toy"].items() if not key.startswith("depformer")}
+    toy |= {"norm": "layer_norm", "gating": "none", "positional_embedding": "sin"}
+    toy |= {"depformer_gating": "silu", "depformer_weights_per_step": True}
+    with pytest.raises(ConfigError) as failure:
+        parse_config(toy)
+    for reason in ("norm = layer_norm", "gating = none", "positional_embedding = sin"):
+        assert reason in str(failure.value)
+
+
 def test_a_missing_key_is_named() -> None:
     with pytest.raises(ConfigError, match="num_layers is missing"):
         parse_config({key: value for key, value in SMALL.items() if key != "num_layers"})
