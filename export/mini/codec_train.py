@@ -1,0 +1,207 @@
+"""Training of the miniature codec: crops of the corpus, spectra, and a teacher for codebook 1.
+
+A run has three phases: latents as they are; then, after residual k-means, quantized at a constant
+rate for as long as there is time; then `finish`, in which the rate falls to nothing. The state
+before `finish` is kept, so that training can go on later from there.
+"""
+
+from __future__ import annotations
+
+import time
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edge.frame import FRAME_SAMPLES
+from export.mimi_config import MimiConfig
+from export.mini import voices
+from export.mini.checkpoints import RunState, hardware_text, load_run, save_run
+from export.mini.codec_net import CodecNet
+from export.mini.corpus import Shard
+from export.mini.losses import SpectralLoss
+
+Report = Callable[[dict[str, float]], None]
+
+_HEARD_WIDTH = 384
+
+
+@dataclass(frozen=True, slots=True)
+class CodecRecipe:
+    """How the codec is trained. plain_steps: before the codebooks start."""
+
+    sizes: MimiConfig
+    seed: int = 7
+    n_crops: int = 4
+    crop_frames: int = 8
+    learning_rate: float = 2e-3
+    warm_up_steps: int = 50
+    plain_steps: int = 1500
+    assistant_share: float = 0.5
+    mel_weight: float = 3.0
+    linear_weight: float = 1.0
+    commitment_weight: float = 0.25
+    content_weight: float = 1.0
+    save_every: int = 100
+
+
+def read_codec_recipe(path: Path) -> CodecRecipe:
+    """The committed recipe: a table [sizes] of the codec and a table [training]."""
+    table = tomllib.loads(path.read_text(encoding="utf-8"))
+    sizes = {k: tuple(v) if isinstance(v, list) else v for k, v in table["sizes"].items()}
+    return CodecRecipe(sizes=MimiConfig(**sizes), **table["training"])
+
+
+class Crops:
+    """Draws training crops; equal seeds and steps give equal crops."""
+
+    def __init__(self, shards: Sequence[Shard], recipe: CodecRecipe) -> None:
+        self.recipe = recipe
+        self._shards = shards
+        own, others = [], []
+        for number, shard in enumerate(shards):
+            for clip in shard.clips:
+                if clip.n_frames > recipe.crop_frames + 2:
+                    group = own if clip.speaker == voices.ASSISTANT else others
+                    group.append((number, clip.first_frame, clip.n_frames))
+        self._own, self._others = own or others, others or own
+        self._mean, self._scale = _heard_means(shards)
+
+    def draw(self, step: int, n_crops: int | None = None) -> tuple[Tensor, Tensor]:
+        """Sound (crops, samples) and the teacher's rows (crops, frames, 384), centred."""
+        rng = np.random.default_rng((self.recipe.seed, step))
+        n_frames = self.recipe.crop_frames
+        pcm, heard = [], []
+        for _ in range(n_crops or self.recipe.n_crops):
+            group = self._own if rng.random() < self.recipe.assistant_share else self._others
+            number, first, length = group[int(rng.integers(len(group)))]
+            place = int(rng.integers(1, length - n_frames))
+            start = (first + place) * FRAME_SAMPLES + int(rng.integers(-480, 481))
+            piece = self._shards[number].audio[start : start + n_frames * FRAME_SAMPLES]
+            gain = 10 ** (rng.uniform(-10, 4) / 20) * rng.choice([-1.0, 1.0]) / 32767
+            pcm.append(np.clip(piece * gain, -1, 1).astype(np.float32))
+            rows = self._shards[number].heard[first + place : first + place + n_frames]
+            means = self._mean[np.minimum(np.arange(place, place + n_frames), len(self._mean) - 1)]
+            heard.append((rows.astype(np.float32) - means) / self._scale)
+        return torch.from_numpy(np.stack(pcm)), torch.from_numpy(np.stack(heard))
+
+
+def _heard_means(shards: Sequence[Shard]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean row at each place of a clip, for the encoder's rows say where they are; and deviation."""
+    longest = 48
+    sums, counts = np.zeros((longest, _HEARD_WIDTH)), np.zeros((longest, 1))
+    squares = np.zeros(_HEARD_WIDTH)
+    for shard in shards:
+        for clip in shard.clips:
+            rows = shard.heard[clip.first_frame : clip.first_frame + min(clip.n_frames, longest)]
+            sums[: len(rows)] += rows
+            counts[: len(rows)] += 1
+            squares += np.square(rows.astype(np.float64)).mean(0)
+    mean = sums / np.maximum(counts, 1)
+    whole = sums.sum(0) / counts.sum()
+    mean[counts[:, 0] < 20] = whole
+    deviation = np.sqrt(np.maximum(squares / max(counts[0, 0], 1) - whole**2, 1e-4))
+    return mean.astype(np.float32), deviation.astype(np.float32)
+
+
+class Trainee(nn.Module):
+    """The codec with the head that the teacher looks at; the head is not shipped."""
+
+    def __init__(self, recipe: CodecRecipe) -> None:
+        super().__init__()
+        self.codec = CodecNet(recipe.sizes, recipe.seed)
+        torch.manual_seed(recipe.seed)
+        self.head = nn.Linear(recipe.sizes.dimension, _HEARD_WIDTH)
+
+
+class CodecTrainer:
+    """One run, in memory; `path` is where it is kept."""
+
+    def __init__(self, recipe: CodecRecipe, crops: Crops, path: Path, device: str = "cpu") -> None:
+        self.recipe, self.crops, self.path, self.device = recipe, crops, path, device
+        self.net = Trainee(recipe).to(device)
+        self.loss = SpectralLoss().to(device)
+        self.optimizer = torch.optim.AdamW(
+            self.net.parameters(), recipe.learning_rate, betas=(0.8, 0.99), weight_decay=1e-3,
+            fused=True
+        )
+        if path.is_file():
+            self.state = load_run(path, self.net, self.optimizer)
+        else:
+            self.state = RunState(phase="plain", hardware=hardware_text(device))
+            self.net.codec.fit_scales(crops.draw(-1 % (1 << 31), 16)[0].to(device))
+
+    def train(self, n_steps: int, report: Report, *, minutes: float = 1e9) -> None:
+        """Go on for n_steps or minutes at the constant rate, saving now and then."""
+        began = time.monotonic()
+        for _ in range(n_steps):
+            if self.state.step == self.recipe.plain_steps:
+                self._start_codebooks()
+            warm = min(1.0, (self.state.step + 1) / self.recipe.warm_up_steps)
+            self._one(self.recipe.learning_rate * warm, report)
+            if self.state.step % self.recipe.save_every == 0:
+                save_run(self.path, self.net, self.optimizer, self.state)
+            if time.monotonic() - began > 60 * minutes:
+                break
+        save_run(self.path, self.net, self.optimizer, self.state)
+
+    def finish(self, n_steps: int, out: Path, report: Report) -> None:
+        """Let the rate fall to 3 % over n_steps and save the result as `out`, not as the run."""
+        for done in range(n_steps):
+            fall = 0.03 + 0.97 * 0.5 * (1 + np.cos(np.pi * done / n_steps))
+            self._one(self.recipe.learning_rate * float(fall), report)
+        self.state.phase = "finished"
+        save_run(out, self.net, None, self.state)
+
+    def _start_codebooks(self) -> None:
+        """Fit every codebook to what the encoder gives now."""
+        codec = self.net.codec.eval()
+        with torch.no_grad():
+            latents = [
+                codec.encode(self.crops.draw(2_000_000_000 + i, 16)[0].to(self.device))
+                for i in range(48)
+            ]
+        rows = torch.cat([part.transpose(1, 2).flatten(0, 1) for part in latents])
+        codec.quantizer.start(rows.T[None], self.recipe.n_crops * self.recipe.crop_frames)
+        self.state.phase = "quantized"
+
+    def _one(self, rate: float, report: Report) -> None:
+        began = time.monotonic()
+        recipe, net = self.recipe, self.net.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        pcm, heard = (x.to(self.device) for x in self.crops.draw(self.state.step))
+        made, quantized = net.codec(pcm, quantize=self.state.phase != "plain")
+        mel, linear = self.loss(made, pcm)
+        seen = net.head(quantized.content.transpose(1, 2))
+        content = 1 - functional.cosine_similarity(seen, heard, dim=-1).mean()
+        total = recipe.mel_weight * mel + recipe.linear_weight * linear
+        total = total + recipe.content_weight * content
+        total = total + recipe.commitment_weight * quantized.commitment
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        norm = nn.utils.clip_grad_norm_(net.parameters(), 20.0)
+        self.optimizer.step()
+        self.state.step += 1
+        self.state.wall_s += time.monotonic() - began
+        if self.state.step % 20 == 0:
+            row = {
+                "step": float(self.state.step), "wall_s": self.state.wall_s, "mel": float(mel.detach()),
+                "linear": float(linear.detach()), "content": float(content.detach()),
+                "commitment": float(quantized.commitment.detach()), "gradient": float(norm), "rate": rate,
+            }  # fmt: skip
+            self.state.curve.append(row)
+            report(row)
+
+
+def latest(folder: Path, *names: str) -> Path | None:
+    """The first of the named checkpoints that exists."""
+    return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+__all__ = ["CodecRecipe", "CodecTrainer", "Crops", "Trainee", "latest", "read_codec_recipe"]
