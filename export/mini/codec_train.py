@@ -2,7 +2,8 @@
 
 A run has three phases: latents as they are; then, after residual k-means, quantized at a constant
 rate for as long as there is time; then `finish`, in which the rate falls to nothing. The state
-before `finish` is kept, so that training can go on later from there.
+before `finish` is kept, so that training can go on later from there. A finished codec's encoder and
+codebooks can be frozen while its decoder learns on: codes stay what they are.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from export.mini.checkpoints import RunState, hardware_text, load_run, save_run
 from export.mini.codec_net import CodecNet
 from export.mini.corpus import Shard
 from export.mini.losses import SpectralLoss
+from export.mini.quantizer import Quantized
 
 Report = Callable[[dict[str, float]], None]
 
@@ -39,15 +41,15 @@ class CodecRecipe:
     seed: int = 7
     n_crops: int = 4
     crop_frames: int = 8
-    learning_rate: float = 2e-3
-    warm_up_steps: int = 50
-    plain_steps: int = 1500
+    learning_rate: float = 7e-4
+    warm_up_steps: int = 100
+    plain_steps: int = 700
     assistant_share: float = 0.5
     mel_weight: float = 3.0
     linear_weight: float = 1.0
     commitment_weight: float = 0.25
     content_weight: float = 1.0
-    save_every: int = 100
+    save_every: int = 50
 
 
 def read_codec_recipe(path: Path) -> CodecRecipe:
@@ -122,7 +124,16 @@ class Trainee(nn.Module):
 class CodecTrainer:
     """One run, in memory; `path` is where it is kept."""
 
-    def __init__(self, recipe: CodecRecipe, crops: Crops, path: Path, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        recipe: CodecRecipe,
+        crops: Crops,
+        path: Path,
+        device: str = "cpu",
+        *,
+        frozen: Path | None = None,
+    ) -> None:
+        """frozen: a finished checkpoint; a new run then trains only its decoder."""
         self.recipe, self.crops, self.path, self.device = recipe, crops, path, device
         self.net = Trainee(recipe).to(device)
         self.loss = SpectralLoss().to(device)
@@ -132,6 +143,9 @@ class CodecTrainer:
         )
         if path.is_file():
             self.state = load_run(path, self.net, self.optimizer)
+        elif frozen is not None:
+            self.state = load_run(frozen, self.net)
+            self.state.phase = "decoder"
         else:
             self.state = RunState(phase="plain", hardware=hardware_text(device))
             self.net.codec.fit_scales(crops.draw(-1 % (1 << 31), 16)[0].to(device))
@@ -140,7 +154,7 @@ class CodecTrainer:
         """Go on for n_steps or minutes at the constant rate, saving now and then."""
         began = time.monotonic()
         for _ in range(n_steps):
-            if self.state.step == self.recipe.plain_steps:
+            if self.state.phase == "plain" and self.state.step >= self.recipe.plain_steps:
                 self._start_codebooks()
             warm = min(1.0, (self.state.step + 1) / self.recipe.warm_up_steps)
             self._one(self.recipe.learning_rate * warm, report)
@@ -176,7 +190,7 @@ class CodecTrainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         pcm, heard = (x.to(self.device) for x in self.crops.draw(self.state.step))
-        made, quantized = net.codec(pcm, quantize=self.state.phase != "plain")
+        made, quantized = self._through(pcm)
         mel, linear = self.loss(made, pcm)
         seen = net.head(quantized.content.transpose(1, 2))
         content = 1 - functional.cosine_similarity(seen, heard, dim=-1).mean()
@@ -199,9 +213,13 @@ class CodecTrainer:
             report(row)
 
 
-def latest(folder: Path, *names: str) -> Path | None:
-    """The first of the named checkpoints that exists."""
-    return next((folder / name for name in names if (folder / name).is_file()), None)
-
-
-__all__ = ["CodecRecipe", "CodecTrainer", "Crops", "Trainee", "latest", "read_codec_recipe"]
+    def _through(self, pcm: Tensor) -> tuple[Tensor, Quantized]:
+        """There and back; while only the decoder learns, nothing before it has gradients."""
+        codec = self.net.codec
+        if self.state.phase != "decoder":
+            made: tuple[Tensor, Quantized] = codec(pcm, quantize=self.state.phase != "plain")
+            return made
+        with torch.no_grad():
+            codec.quantizer.eval()
+            quantized = codec.quantizer(codec.encode(pcm), quantize=True)
+        return codec.decode(quantized.latent), quantized

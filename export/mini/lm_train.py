@@ -1,0 +1,216 @@
+"""Training of the multistream miniature on conversations of the bank.
+
+Beside its own text and codes it learns, with a head that is not shipped, which words the user has
+just said: that teaches listening long before replies are right. A run goes on for as long as there
+is time; `finish` lets the rate fall on a copy, so that the run itself can go on later.
+"""
+
+from __future__ import annotations
+
+import time
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from export.mini.checkpoints import RunState, hardware_text, load_run, save_run
+from export.mini.conversations import Conversation, Maker
+from export.mini.lm_net import LmNet, LmSizes, delayed
+from export.mini.text_pieces import PADDING
+
+Report = Callable[[dict[str, float]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class LmRecipe:
+    """How the multistream model is trained.
+
+    n_conversations: how many different ones there are, 0 for a new one each time. depth_frames:
+    frames of a batch on which own codes are learnt. padding_weight: of text tokens that are
+    padding. first_code_weight: of own codebook 1 against each of the others.
+    """
+
+    sizes: LmSizes
+    seed: int = 7
+    stage: str = "core"
+    n_conversations: int = 0
+    batch: int = 4
+    n_frames: int = 160
+    learning_rate: float = 1.5e-3
+    warm_up_steps: int = 60
+    depth_frames: int = 96
+    padding_weight: float = 0.15
+    first_code_weight: float = 3.0
+    heard_weight: float = 0.5
+    save_every: int = 50
+
+
+def read_lm_recipe(path: Path) -> LmRecipe:
+    """The committed recipe: tables [sizes] and [training]."""
+    table = tomllib.loads(path.read_text(encoding="utf-8"))
+    sizes = {k: tuple(v) if isinstance(v, list) else v for k, v in table["sizes"].items()}
+    return LmRecipe(sizes=LmSizes(**sizes), **table["training"])
+
+
+class Listener(nn.Module):
+    """The model with the head for the user's words."""
+
+    def __init__(self, recipe: LmRecipe) -> None:
+        super().__init__()
+        self.lm = LmNet(recipe.sizes, recipe.seed)
+        torch.manual_seed(recipe.seed)
+        self.ears = nn.Linear(recipe.sizes.dim, recipe.sizes.text_card)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """tokens: (batch, 17, frames) aligned; heard (batch, frames); speaks (batch, frames)."""
+
+    tokens: Tensor
+    heard: Tensor
+    speaks: Tensor
+
+
+def collate(conversations: list[Conversation], device: str) -> Batch:
+    """Conversations of equal length as tensors."""
+    return Batch(
+        torch.from_numpy(np.stack([c.tokens for c in conversations])).to(device),
+        torch.from_numpy(np.stack([c.heard for c in conversations])).to(device),
+        torch.from_numpy(np.stack([c.speaks for c in conversations])).to(device),
+    )
+
+
+class LmTrainer:
+    """One run, in memory; `path` is where it is kept."""
+
+    def __init__(self, recipe: LmRecipe, maker: Maker, path: Path, device: str = "cpu") -> None:
+        self.recipe, self.maker, self.path, self.device = recipe, maker, path, device
+        self.net = Listener(recipe).to(device)
+        self.optimizer = torch.optim.AdamW(
+            self.net.parameters(), recipe.learning_rate, betas=(0.9, 0.95), weight_decay=1e-2,
+            fused=True,
+        )  # fmt: skip
+        if path.is_file():
+            self.state = load_run(path, self.net, self.optimizer)
+        else:
+            self.state = RunState(phase="run", hardware=hardware_text(device))
+
+    def train(self, n_steps: int, report: Report, *, minutes: float = 1e9) -> None:
+        """Go on for n_steps or minutes at the constant rate, saving now and then."""
+        began = time.monotonic()
+        for _ in range(n_steps):
+            warm = min(1.0, (self.state.step + 1) / self.recipe.warm_up_steps)
+            self._one(self.recipe.learning_rate * warm, report)
+            if self.state.step % self.recipe.save_every == 0:
+                save_run(self.path, self.net, self.optimizer, self.state)
+            if time.monotonic() - began > 60 * minutes:
+                break
+        save_run(self.path, self.net, self.optimizer, self.state)
+
+    def finish(self, n_steps: int, out: Path, report: Report) -> None:
+        """Let the rate fall to 3 % over n_steps and save the result as `out`, not as the run."""
+        for done in range(n_steps):
+            fall = 0.03 + 0.97 * 0.5 * (1 + np.cos(np.pi * done / n_steps))
+            self._one(self.recipe.learning_rate * float(fall), report)
+        self.state.phase = "finished"
+        save_run(out, self.net, None, self.state)
+
+    def _draw(self) -> Batch:
+        recipe, made = self.recipe, []
+        for place in range(recipe.batch):
+            number = self.state.step * recipe.batch + place
+            if recipe.n_conversations:
+                number %= recipe.n_conversations
+            made.append(self.maker.make((recipe.seed, number), recipe.n_frames))
+        return collate(made, self.device)
+
+    def _one(self, rate: float, report: Report) -> None:
+        began = time.monotonic()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        batch = self._draw()
+        losses = lm_losses(self.net.train(), batch, self.recipe, self.state.step)
+        total = losses["text"] + losses["codes"] + self.recipe.heard_weight * losses["heard"]
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        norm = nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        self.optimizer.step()
+        self.state.step += 1
+        self.state.wall_s += time.monotonic() - began
+        if self.state.step % 10 == 0:
+            row = {name: float(value.detach()) for name, value in losses.items()}
+            row |= {"step": float(self.state.step), "wall_s": self.state.wall_s,
+                    "gradient": float(norm), "rate": rate}  # fmt: skip
+            self.state.curve.append(row)
+            report(row)
+
+
+def lm_losses(net: Listener, batch: Batch, recipe: LmRecipe, step: int) -> dict[str, Tensor]:
+    """text, codes, heard: to be made small; words: share of reply tokens that are right."""
+    sizes = recipe.sizes
+    columns = delayed(batch.tokens, sizes)
+    hidden, logits = net.lm(columns[:, :, :-1])
+    target = columns[:, 1:, 1:]
+    wanted = columns[:, 0, 1:]
+    spoken = wanted != PADDING
+    each = functional.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none")
+    weight = torch.where(spoken, 1.0, recipe.padding_weight).flatten()
+    text = (each * weight).sum() / weight.sum()
+    right = (logits.argmax(-1) == wanted)[spoken]
+    words = right.float().mean() if len(right) else torch.ones(())
+
+    rows = _depth_rows(batch.speaks, recipe.depth_frames, (recipe.seed, step)).to(wanted.device)
+    own = target[:, : sizes.n_own].transpose(1, 2).flatten(0, 1)[rows]
+    codes = net.lm.depth(hidden.flatten(0, 1)[rows], wanted.flatten()[rows], own.clamp(max=sizes.card))
+    share = torch.ones(sizes.n_own, device=own.device)
+    share[0] = recipe.first_code_weight
+    known = (own < sizes.card) * share
+    miss = functional.cross_entropy(
+        codes.flatten(0, 1), own.clamp(max=sizes.card - 1).flatten(), reduction="none"
+    )
+    code_loss = (miss * known.flatten()).sum() / known.sum().clamp(min=1)
+
+    heard = batch.heard >= 0
+    ears = (
+        functional.cross_entropy(net.ears(hidden[heard]), batch.heard[heard])
+        if bool(heard.any())
+        else hidden.new_zeros(())
+    )
+    return {"text": text, "codes": code_loss, "heard": ears, "words": words}
+
+
+def _depth_rows(speaks: Tensor, n: int, seed: tuple[int, int]) -> Tensor:
+    """Which frames of a flattened batch to learn codes on: four in five where it speaks."""
+    rng = np.random.default_rng((*seed, 3))
+    # Acoustic codes stand a frame later: the frame after speech counts as speech.
+    flat = speaks.cpu().numpy()
+    late = np.pad(flat, ((0, 0), (1, 0)))[:, :-1]
+    loud = np.flatnonzero((flat | late).ravel())
+    quiet = np.flatnonzero(~(flat | late).ravel())
+    n_loud = min(len(loud), n * 4 // 5)
+    chosen = [rng.permutation(loud)[:n_loud], rng.permutation(quiet)[: n - n_loud]]
+    return torch.from_numpy(np.sort(np.concatenate(chosen)).astype(np.int64))
+
+
+def start_from_codebooks(lm: LmNet, tables: Tensor, seed: int) -> None:
+    """Give codes that sound alike embeddings that are alike: project the codec's own vectors.
+
+    tables: (8, card, width) of the codec. Own and user streams of a codebook get other projections.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for k in range(lm.sizes.n_streams):
+            table = tables[k % len(tables)].float()
+            table = (table - table.mean(0)) / table.std().clamp(min=1e-6)
+            turn = torch.randn(table.shape[1], lm.sizes.dim, generator=generator)
+            lm[f"emb.{k}.weight"][: len(table)] = 0.4 * table @ turn * table.shape[1] ** -0.5
+
+
+def recipe_fields() -> tuple[str, ...]:
+    """Names a [training] table may have."""
+    return tuple(field.name for field in fields(LmRecipe) if field.name != "sizes")

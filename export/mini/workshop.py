@@ -1,0 +1,182 @@
+"""Where the miniature is made: the folder in the user's cache, what lies in it, and each stage.
+
+Every stage can be called again: sound that is there is not made again, training goes on from its
+checkpoint, and a finished copy never replaces the run that can go on.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge.errors import ModelMissingError, UsageError
+from edge.paths import cache_dir, make_dir
+from export.mini import intents
+from export.mini.bank import BankPlan, make_bank, open_bank
+
+if TYPE_CHECKING:
+    from export.mini.codec_train import CodecRecipe, CodecTrainer
+    from export.mini.codec_use import TrainedCodec
+    from export.mini.conversations import Maker
+    from export.mini.lm_train import LmRecipe, LmTrainer
+
+Progress = Callable[[int, int], None]
+
+CONFIGS = Path(__file__).parent / "configs"
+STAGES = {"core": intents.core_intents, "all": intents.all_intents}
+N_PIECES = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """The folder and its names. codec_run, lm_run: what training goes on from."""
+
+    folder: Path
+
+    @property
+    def corpus(self) -> Path:
+        return self.folder / "corpus"
+
+    @property
+    def codec_run(self) -> Path:
+        return self.folder / "codec.safetensors"
+
+    @property
+    def codec_frozen(self) -> Path:
+        """Finished: its codes are what the multistream model learns."""
+        return self.folder / "codec-frozen.safetensors"
+
+    @property
+    def decoder_run(self) -> Path:
+        """The frozen codec, its decoder being trained further."""
+        return self.folder / "codec-decoder.safetensors"
+
+    @property
+    def codec_best(self) -> Path:
+        """What is shipped: the frozen codec with the better decoder where there is one."""
+        finished = self.folder / "codec-shipped.safetensors"
+        return finished if finished.is_file() else self.codec_frozen
+
+    @property
+    def pieces(self) -> Path:
+        return self.folder / "tokenizer.model"
+
+    def bank(self, stage: str) -> Path:
+        return self.folder / f"bank-{stage}"
+
+    def lm_run(self, stage: str) -> Path:
+        return self.folder / f"lm-{stage}.safetensors"
+
+    def lm_finished(self, stage: str) -> Path:
+        return self.folder / f"lm-{stage}-finished.safetensors"
+
+
+def open_workshop(folder: Path | None = None) -> Workshop:
+    """The given folder, or `mini` in the user's cache, made where it is missing."""
+    return Workshop(make_dir(folder or cache_dir() / "mini"))
+
+
+def stage_intents(stage: str) -> tuple[intents.Intent, ...]:
+    """The intents of a stage. Raises UsageError."""
+    if stage not in STAGES:
+        raise UsageError(f"no stage {stage!r}; there are {', '.join(STAGES)}")
+    return STAGES[stage]()
+
+
+def make_data(
+    shop: Workshop, stage: str, n_shards: int, clips: int, progress: Callable[[str], Progress]
+) -> None:
+    """Make what is missing of the codec's corpus, the bank of a stage and the tokenizer."""
+    from export.mini.corpus import Ear, load_studio, make_shard
+    from export.mini.text_pieces import train_pieces
+
+    studio, ear = load_studio(), Ear()
+    for number in range(n_shards):
+        make_shard(shop.corpus, number, clips, studio, ear, progress(f"corpus {number}"))
+    make_bank(shop.bank(stage), stage_intents(stage), BankPlan(), studio, progress("bank"))
+    if not shop.pieces.is_file():
+        train_pieces(spoken_words(), N_PIECES, shop.pieces)
+
+
+def spoken_words() -> list[str]:
+    """Every sentence of the little world: the tokenizer's training text."""
+    everything = intents.all_intents()
+    asks = [ask for intent in everything for ask in intent.asks]
+    replies = [intent.reply for intent in everything] * 5
+    controls = [ask for control in (intents.STOP, intents.REPEAT) for ask in control.asks]
+    return [*asks, *replies, *controls, *intents.BACK_CHANNELS]
+
+
+def one_thread() -> None:
+    """Torch takes as many threads as OMP_NUM_THREADS says, one where it is not set."""
+    import torch
+
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+
+
+def codec_recipe() -> CodecRecipe:
+    """The committed one."""
+    from export.mini.codec_train import read_codec_recipe
+
+    return read_codec_recipe(CONFIGS / "codec.toml")
+
+
+def lm_recipe() -> LmRecipe:
+    """The committed one."""
+    from export.mini.lm_train import read_lm_recipe
+
+    return read_lm_recipe(CONFIGS / "lm.toml")
+
+
+def codec_trainer(shop: Workshop, device: str, *, decoder_only: bool = False) -> CodecTrainer:
+    """A trainer that stands where its run left off."""
+    from export.mini.codec_train import CodecTrainer, Crops
+    from export.mini.corpus import open_shards
+
+    recipe = codec_recipe()
+    crops = Crops(open_shards(shop.corpus), recipe)
+    if not decoder_only:
+        return CodecTrainer(recipe, crops, shop.codec_run, device)
+    return CodecTrainer(recipe, crops, shop.decoder_run, device, frozen=shop.codec_frozen)
+
+
+def frozen_codec(shop: Workshop, device: str = "cpu") -> TrainedCodec:
+    """The codec whose codes the multistream model learns. Raises ModelMissingError."""
+    from export.mini.codec_use import open_codec
+
+    if not shop.codec_frozen.is_file():
+        raise ModelMissingError(
+            f"{shop.codec_frozen}: no finished codec yet; make it with: edge mini codec --finish"
+        )
+    return open_codec(shop.codec_frozen, codec_recipe(), device)
+
+
+def conversation_maker(shop: Workshop, stage: str, device: str, progress: Progress) -> Maker:
+    """Conversations of a stage in the frozen codec's codes."""
+    from export.mini.conversations import Maker
+    from export.mini.text_pieces import open_pieces
+
+    codec = frozen_codec(shop, device)
+    bank = open_bank(shop.bank(stage), codec.name, codec.encode, progress)
+    return Maker(bank, open_pieces(shop.pieces), codec.encode)
+
+
+def lm_trainer(
+    shop: Workshop, recipe: LmRecipe, device: str, progress: Progress
+) -> LmTrainer:
+    """A trainer that stands where the stage's run left off; a new one starts from the codebooks."""
+    import torch
+
+    from export.mini.lm_train import LmTrainer, start_from_codebooks
+
+    maker = conversation_maker(shop, recipe.stage, device, progress)
+    trainer = LmTrainer(recipe, maker, shop.lm_run(recipe.stage), device)
+    if trainer.state.step == 0:
+        quantizer = frozen_codec(shop).net.quantizer
+        levels = range(recipe.sizes.n_own)
+        tables = torch.stack([quantizer.entries(level) for level in levels])
+        start_from_codebooks(trainer.net.lm, tables, recipe.seed)
+    return trainer
