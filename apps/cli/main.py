@@ -45,6 +45,7 @@ COMMANDS = {
     "doctor": Lazy("apps.cli.doctor:doctor", "Check this machine, and say what to do about it."),
     "export": Lazy("apps.cli.export:export", "Turn checkpoints into artifacts that run here."),
     "quantize": Lazy("apps.cli.quantize:quantize", "Make an artifact smaller, by a recipe."),
+    "mini": Lazy("apps.cli.mini:mini", "Train and examine the miniature duplex model."),
     "codec": Lazy("apps.cli.codec:codec", "Sound to tokens and back, through a Mimi codec."),
     "plan": Lazy("apps.cli.plan:plan", "What fits into 80 ms on this machine."),
     "bench": Lazy("apps.cli.bench:bench", "Measure speed on this machine."),

@@ -55,10 +55,14 @@ class Workshop:
         return self.folder / "codec-decoder.safetensors"
 
     @property
+    def codec_shipped(self) -> Path:
+        """The frozen codec with its decoder trained further, finished."""
+        return self.folder / "codec-shipped.safetensors"
+
+    @property
     def codec_best(self) -> Path:
-        """What is shipped: the frozen codec with the better decoder where there is one."""
-        finished = self.folder / "codec-shipped.safetensors"
-        return finished if finished.is_file() else self.codec_frozen
+        """What is packed: with the better decoder where there is one."""
+        return self.codec_shipped if self.codec_shipped.is_file() else self.codec_frozen
 
     @property
     def pieces(self) -> Path:
