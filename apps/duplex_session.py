@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from apps.mini import shipped_model
 from edge.config import Config
 from edge.errors import UsageError
 from edge.paths import cache_dir
@@ -31,12 +32,9 @@ class OpenedDuplex:
 def open_planned(config: Config, now_ns: Callable[[], int]) -> OpenedDuplex:
     """Load and warm up the model of [talk], and choose how to run it from what a step took.
 
-    Raises UsageError without a model, and what open_duplex raises.
+    Without a model of the user's choice it is the miniature that comes with edgevoice. Raises
+    ModelMissingError where that is not there, and what open_duplex raises.
     """
-    if not config.talk.model:
-        raise UsageError(
-            "the duplex engine needs a model: --model DIR, made by `edge export moshi`"
-        )
     wanted = config.duplex
     prompted = bool(config.talk.voice) or config.talk.prompt != Config().talk.prompt
     options = DuplexOptions(
@@ -46,7 +44,7 @@ def open_planned(config: Config, now_ns: Callable[[], int]) -> OpenedDuplex:
         overlap=wanted.overlap == "on",
     )
     engine = open_duplex(
-        Path(config.talk.model),
+        Path(config.talk.model) if config.talk.model else shipped_model(),
         threads=config.cpu.cores or available_cores(),
         device=wanted.device,
         depth_device=wanted.depth_device,

@@ -220,8 +220,6 @@ def _teller() -> Callable[[dict[str, float]], None]:
                 for name, value in row.items()
                 if name not in ("step", "wall_s", "gradient", "rate")
             )
-            click.echo(
-                f"step {row['step']:.0f}, {row['wall_s'] / 60:.1f} min: {shown}", err=True
-            )
+            click.echo(f"step {row['step']:.0f}, {row['wall_s'] / 60:.1f} min: {shown}", err=True)
 
     return at

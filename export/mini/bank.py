@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -157,7 +157,8 @@ class _Maker:
         rng, seed = self._rng, int(self._rng.integers(1 << 30))
         if kind == "noise":
             level = 10 ** (rng.uniform(-70, -35) / 20)
-            pcm = level * effects.noise(key, rng, self.plan.noise_frames * FRAME_SAMPLES)
+            sound = effects.noise(key, rng, self.plan.noise_frames * FRAME_SAMPLES)
+            pcm = np.asarray(level * sound, np.float32)
             first, last = 0, self.plan.noise_frames
         elif speaker is None:
             # The same words are always the same sound, on the frame grid: easy to learn.
@@ -169,7 +170,7 @@ class _Maker:
             lead = LEAD_FRAMES * FRAME_SAMPLES + int(rng.integers(FRAME_SAMPLES))
             pcm = in_frames(said, lead=lead)
             pcm = np.pad(pcm, (0, (TAIL_FRAMES - 1) * FRAME_SAMPLES))
-            pcm = pcm * 10 ** (rng.uniform(-6, 6) / 20)
+            pcm = np.asarray(pcm * 10 ** (rng.uniform(-6, 6) / 20), np.float32)
             first, last = lead // FRAME_SAMPLES, -(-(lead + len(said)) // FRAME_SAMPLES)
             pcm = effects.worn(pcm, rng) if split == "train" else pcm
         n = len(pcm) // FRAME_SAMPLES
@@ -181,25 +182,31 @@ class _Maker:
         self._frames += n
 
 
+def open_sound(folder: Path) -> Bank:
+    """Open a bank without codes. Raises ModelMissingError where no bank is."""
+    if not (folder / "utterances.json").is_file():
+        raise ModelMissingError(f"{folder}: no utterances yet; make them with: edge mini data")
+    audio = np.load(folder / "audio.npy", mmap_mode="r")
+    rows = json.loads((folder / "utterances.json").read_text(encoding="utf-8"))
+    return Bank(audio, tuple(Utterance(**row) for row in rows), np.zeros((0, 0), np.int16))
+
+
 def open_bank(folder: Path, codec_name: str, encode: Encode, progress: Progress) -> Bank:
     """Open a bank with the codes of a codec, encoding what that codec has not yet seen.
 
     encode: float32 (samples,) of whole frames, alone, to codes (8, frames). codec_name: tells
     codecs apart, such as a hash. Raises ModelMissingError where no bank is.
     """
-    if not (folder / "utterances.json").is_file():
-        raise ModelMissingError(f"{folder}: no utterances yet; make them with: edge mini data")
-    audio = np.load(folder / "audio.npy", mmap_mode="r")
-    rows = json.loads((folder / "utterances.json").read_text(encoding="utf-8"))
-    utterances = tuple(Utterance(**row) for row in rows)
+    bank = open_sound(folder)
     path = folder / f"codes-{codec_name}.npy"
     if not path.is_file():
         parts = []
-        for done, u in enumerate(utterances):
+        for done, u in enumerate(bank.utterances):
             start = u.first_frame * FRAME_SAMPLES
-            pcm = audio[start : start + u.n_frames * FRAME_SAMPLES].astype(np.float32) / 32767
+            piece = bank.audio[start : start + u.n_frames * FRAME_SAMPLES]
+            pcm = np.asarray(piece / np.float32(32767), np.float32)
             parts.append(encode(pcm).astype(np.int16))
-            progress(done + 1, len(utterances))
+            progress(done + 1, len(bank.utterances))
         with atomic_path(path) as part, part.open("wb") as file:
             np.save(file, np.concatenate(parts, 1))
-    return Bank(audio, utterances, np.load(path))
+    return replace(bank, codes=np.load(path))

@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: one safetensors file with weights, optimizer and where it stood."""
+"""Checkpoints of a run: one safetensors file with weights, optimizer and where it stood."""
 
 from __future__ import annotations
 

@@ -112,7 +112,8 @@ class CodecNet(nn.Module):
         if not _is_conv(name):
             return value
         gain: Tensor = self.values[_key(f"{name}:gain")]
-        return value * (gain / _norms(value, name))
+        folded: Tensor = value * (gain / _norms(value, name))
+        return folded
 
     def _measured(self, name: str, x: Tensor) -> Tensor:
         """While scales are fitted: divide the weight by what it gives now."""
@@ -172,7 +173,8 @@ class CodecNet(nn.Module):
         h = functional.layer_norm(x, (width,), value["norm2.weight"], value["norm2.bias"], 1e-5)
         h = functional.linear(functional.gelu(functional.linear(h, value["linear1.weight"])),
                               value["linear2.weight"])  # fmt: skip
-        return x + h * value["layer_scale_2.scale"]
+        out: Tensor = x + h * value["layer_scale_2.scale"]
+        return out
 
 
 def _angles(
@@ -186,7 +188,7 @@ def _angles(
 
 def turned(x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
     """Rotary positions on neighbouring pairs of the last axis."""
-    real, imaginary = x.unflatten(-1, (-1, 2)).unbind(-1)
+    real, imaginary = x.reshape(*x.shape[:-1], -1, 2).unbind(-1)
     cos, sin = rope
     pair = [real * cos - imaginary * sin, real * sin + imaginary * cos]
     return torch.stack(pair, -1).flatten(-2)
@@ -203,7 +205,6 @@ def _is_conv(name: str) -> bool:
 
 def _norms(value: Tensor, name: str) -> Tensor:
     """Length of each output channel's weights, in a shape that divides them."""
-    grouped = "upsample" in name
     per_input = name.endswith("convtr.weight") and "upsample" not in name
     return value.square().sum((0, 2) if per_input else (1, 2), keepdim=True).sqrt()
 
@@ -211,9 +212,9 @@ def _norms(value: Tensor, name: str) -> Tensor:
 def _start_value(name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     if name.endswith(".scale"):
         return torch.full(shape, _LAYER_SCALE)
-    if name.endswith("norm1.weight") or name.endswith("norm2.weight"):
+    if name.endswith(("norm1.weight", "norm2.weight")):
         return torch.ones(shape)
     if name.endswith(".bias"):
         return torch.zeros(shape)
     n_in = shape[1] if len(shape) == 2 else max(1, shape[1] * shape[2])
-    return torch.randn(shape, generator=generator) * n_in**-0.5
+    return torch.randn(shape, generator=generator) * float(n_in) ** -0.5

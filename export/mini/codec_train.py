@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,7 +56,10 @@ class CodecRecipe:
 def read_codec_recipe(path: Path) -> CodecRecipe:
     """The committed recipe: a table [sizes] of the codec and a table [training]."""
     table = tomllib.loads(path.read_text(encoding="utf-8"))
-    sizes = {k: tuple(v) if isinstance(v, list) else v for k, v in table["sizes"].items()}
+    sizes: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in table["sizes"].items()
+    }
     return CodecRecipe(sizes=MimiConfig(**sizes), **table["training"])
 
 
@@ -65,7 +69,8 @@ class Crops:
     def __init__(self, shards: Sequence[Shard], recipe: CodecRecipe) -> None:
         self.recipe = recipe
         self._shards = shards
-        own, others = [], []
+        own: list[tuple[int, int, int]] = []
+        others: list[tuple[int, int, int]] = []
         for number, shard in enumerate(shards):
             for clip in shard.clips:
                 if clip.n_frames > recipe.crop_frames + 2:
@@ -94,7 +99,7 @@ class Crops:
 
 
 def _heard_means(shards: Sequence[Shard]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean row at each place of a clip, for the encoder's rows say where they are; and deviation."""
+    """Mean row at each place of a clip, for rows say where they are; and their deviation."""
     longest = 48
     sums, counts = np.zeros((longest, _HEARD_WIDTH)), np.zeros((longest, 1))
     squares = np.zeros(_HEARD_WIDTH)
@@ -138,8 +143,11 @@ class CodecTrainer:
         self.net = Trainee(recipe).to(device)
         self.loss = SpectralLoss().to(device)
         self.optimizer = torch.optim.AdamW(
-            self.net.parameters(), recipe.learning_rate, betas=(0.8, 0.99), weight_decay=1e-3,
-            fused=True
+            self.net.parameters(),
+            recipe.learning_rate,
+            betas=(0.8, 0.99),
+            weight_decay=1e-3,
+            fused=True,
         )
         if path.is_file():
             self.state = load_run(path, self.net, self.optimizer)
@@ -204,14 +212,13 @@ class CodecTrainer:
         self.state.step += 1
         self.state.wall_s += time.monotonic() - began
         if self.state.step % 20 == 0:
-            row = {
-                "step": float(self.state.step), "wall_s": self.state.wall_s, "mel": float(mel.detach()),
-                "linear": float(linear.detach()), "content": float(content.detach()),
-                "commitment": float(quantized.commitment.detach()), "gradient": float(norm), "rate": rate,
-            }  # fmt: skip
+            losses = {"mel": mel, "linear": linear, "content": content,
+                      "commitment": quantized.commitment}  # fmt: skip
+            row = {name: float(value.detach()) for name, value in losses.items()}
+            row |= {"step": float(self.state.step), "wall_s": self.state.wall_s,
+                    "gradient": float(norm), "rate": rate}  # fmt: skip
             self.state.curve.append(row)
             report(row)
-
 
     def _through(self, pcm: Tensor) -> tuple[Tensor, Quantized]:
         """There and back; while only the decoder learns, nothing before it has gradients."""

@@ -51,7 +51,7 @@ def codec_state(path: Path, recipe: CodecRecipe) -> RunState:
 
 
 def official_codec_config(sizes: MimiConfig) -> dict[str, Any]:
-    """The config file that describes a codec of these sizes to any reader of the official layout."""
+    """The config that describes a codec of these sizes to any reader of the official layout."""
     return {
         "sample_rate": 24_000,
         "channels": 1,

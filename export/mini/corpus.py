@@ -63,7 +63,7 @@ class Ear:
         encoded = self._net.encode(log_mel(self._plan, heard))
         n = len(pcm) // FRAME_SAMPLES
         rows = encoded[: n * _ROWS_PER_FRAME].reshape(n, _ROWS_PER_FRAME, -1)
-        return rows.mean(1).astype(np.float16)
+        return np.asarray(rows.mean(1), np.float16)
 
 
 def load_studio() -> voices.Studio:

@@ -34,9 +34,7 @@ def _unit(x: NDArray[np.float64]) -> Pcm:
 def _hum(rng: Rng, n_samples: int, base_hz: float) -> Pcm:
     """Mains hum with harmonics."""
     t = np.arange(n_samples) / SAMPLE_RATE_HZ
-    parts = [
-        np.sin(2 * np.pi * base_hz * k * t + rng.uniform(0, 6.3)) / k for k in (1, 2, 3, 5, 7)
-    ]
+    parts = [np.sin(2 * np.pi * base_hz * k * t + rng.uniform(0, 6.3)) / k for k in (1, 2, 3, 5, 7)]
     return _unit(np.sum(parts, 0) + 0.05 * rng.standard_normal(n_samples))
 
 
@@ -95,7 +93,7 @@ def add_noise(pcm: Pcm, kind: str, rng: Rng, snr_db: float) -> Pcm:
     """The sound with noise, so far below its own mean power."""
     power = float(np.mean(pcm**2)) if pcm.size else 0.0
     level = np.sqrt(max(power, 1e-6)) * 10 ** (-snr_db / 20)
-    return np.clip(pcm + level * noise(kind, rng, len(pcm)), -1, 1).astype(np.float32)
+    return np.asarray(np.clip(pcm + level * noise(kind, rng, len(pcm)), -1, 1), np.float32)
 
 
 def room(pcm: Pcm, rng: Rng, *, decay_s: float) -> Pcm:
@@ -115,7 +113,7 @@ def telephone(pcm: Pcm) -> Pcm:
     spectrum = np.fft.rfft(pcm)
     hz = np.fft.rfftfreq(len(pcm), 1 / SAMPLE_RATE_HZ)
     edges = 1 / (1 + (300 / np.maximum(hz, 1)) ** 8) / (1 + (hz / 3400) ** 16)
-    return np.fft.irfft(spectrum * edges, len(pcm)).astype(np.float32)
+    return np.asarray(np.fft.irfft(spectrum * edges, len(pcm)), np.float32)
 
 
 def worn(pcm: Pcm, rng: Rng, *, held_out: bool = False) -> Pcm:

@@ -1,4 +1,4 @@
-"""`edge mini eval`, the codec's half: how intelligible its speech is, for whom, and with which codes.
+"""`edge mini eval`, the codec's half: how intelligible its speech is, and for whom.
 
 Everything goes through the artifact and the runtime, as a user hears it. Nothing here was trained
 on: sentences, voices and noises are the held-out ones.
@@ -23,9 +23,9 @@ from edge.wav import read_mono
 from export.mini import texts, voices
 from export.mini.corpus import in_frames
 from export.mini.metrics import entropy_share, estoi, word_errors
+from runtime.engines.duplex import Codec
 from runtime.models.asr import Recogniser
 from runtime.models.logmel import EAR_RATE_HZ
-from runtime.models.mimi import MimiCodec
 
 Progress = Callable[[str, int, int], None]
 
@@ -50,7 +50,7 @@ class Judge:
         return self._recogniser.transcribe(heard).text
 
 
-def through(codec: MimiCodec, pcm: Pcm) -> tuple[NDArray[np.int64], Pcm]:
+def through(codec: Codec, pcm: Pcm) -> tuple[NDArray[np.int64], Pcm]:
     """Codes (8, frames) and decoded sound of a stream of its own."""
     state, codes, out = codec.start(), [], []
     for start in range(0, len(pcm) - FRAME_SAMPLES + 1, FRAME_SAMPLES):
@@ -62,7 +62,7 @@ def through(codec: MimiCodec, pcm: Pcm) -> tuple[NDArray[np.int64], Pcm]:
 
 
 def codec_report(
-    codec: MimiCodec,
+    codec: Codec,
     studio: voices.Studio,
     judge: Judge,
     speech: Path | None,
@@ -98,17 +98,23 @@ def codec_report(
 def _groups(
     studio: voices.Studio, speech: Path | None, n: int
 ) -> Iterable[tuple[str, Iterable[Spoken]]]:
-    sentences = texts.HELD_OUT[:n]
-    yield "own", (
-        Spoken(in_frames(studio.assistant(text, seed=i), lead=960), text)
-        for i, text in enumerate(sentences)
+    sentences = texts.held_out()[:n]
+    yield (
+        "own",
+        (
+            Spoken(in_frames(studio.assistant(text, seed=i), lead=960), text)
+            for i, text in enumerate(sentences)
+        ),
     )
     people = voices.installed()
     for name, held_out in (("seen", False), ("unseen", True)):
         some = [s for s in people if s.held_out == held_out]
-        yield name, (
-            Spoken(in_frames(studio.say(some[i % len(some)], text, seed=i), lead=960), text)
-            for i, text in enumerate(sentences)
+        yield (
+            name,
+            (
+                Spoken(in_frames(studio.say(some[i % len(some)], text, seed=i), lead=960), text)
+                for i, text in enumerate(sentences)
+            ),
         )
     if speech is not None:
         yield "real", _recordings(speech)
@@ -118,8 +124,8 @@ def _recordings(folder: Path) -> Iterable[Spoken]:
     """The recordings that a manifest.tsv lists, with what is said in them."""
     with (folder / "manifest.tsv").open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file, delimiter="\t"):
-            name = row.get("file") or row.get("path") or ""
-            text = row.get("text") or row.get("transcript") or ""
+            name = row["file"]
+            text = row["transcript"]
             pcm = voices.levelled(read_mono(folder / name, SAMPLE_RATE_HZ))
             yield Spoken(in_frames(pcm, lead=0), text)
 

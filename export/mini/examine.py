@@ -68,7 +68,7 @@ def sound_of(bank: Bank, u: Utterance) -> Pcm:
     """An utterance's samples, float32 (n_frames * 1920,)."""
     start = u.first_frame * FRAME_SAMPLES
     piece = bank.audio[start : start + u.n_frames * FRAME_SAMPLES]
-    return np.asarray(piece, np.float32) / 32767
+    return np.asarray(piece / np.float32(32767), np.float32)
 
 
 def answers_report(
@@ -129,7 +129,9 @@ def interruption_report(
         pcm[at : at + stop.n_frames * FRAME_SAMPLES] += sound_of(bank, stop)
         loud = listen(engine, np.clip(pcm, -1, 1)).loud()
         if any(loud[begin - 3 : begin + 1]):
-            quiet = next((i for i in range(begin, len(loud)) if not any(loud[i : i + 4])), len(loud))
+            quiet = next(
+                (i for i in range(begin, len(loud)) if not any(loud[i : i + 4])), len(loud)
+            )
             waits.append(FRAME_MS * (quiet - begin))
         progress("interruptions", done + 1, len(asks))
     return {"n": len(waits), "stops_after_ms_p50": float(np.median(waits)) if waits else None}
@@ -146,9 +148,7 @@ def silence_report(engine: DuplexEngine, progress: Progress, *, minutes: float) 
             rng = np.random.default_rng(done)
             pcm = 10 ** (-45 / 20) * effects.noise(kind, rng, len(pcm))
         loud = listen(engine, pcm).loud()
-        found[kind] = sum(
-            now and not any(loud[max(0, i - 6) : i]) for i, now in enumerate(loud)
-        )
+        found[kind] = sum(now and not any(loud[max(0, i - 6) : i]) for i, now in enumerate(loud))
         progress("silent rooms", done + 1, len(kinds))
     return {"minutes": minutes, "false_starts": sum(found.values()), "by_kind": found}
 

@@ -1,4 +1,4 @@
-"""The multistream model for training: whole conversations in torch, under official names and shapes.
+"""The multistream model for training: whole conversations, under official names and shapes.
 
 The structure is Moshi's: all streams' embeddings summed, a temporal transformer over frames with a
 text head, and a depth transformer that writes one frame's own codes one after the other with
@@ -158,7 +158,7 @@ class LmNet(nn.Module):
             prefix = f"transformer.layers.{layer}"
             h = rms_norm(x, self[f"{prefix}.norm1.alpha"])
             h = functional.linear(h, self[f"{prefix}.self_attn.in_projs.0.weight"])
-            h = h.unflatten(-1, (3, sizes.n_heads, -1)).permute(2, 0, 3, 1, 4)
+            h = h.reshape(*h.shape[:2], 3, sizes.n_heads, -1).permute(2, 0, 3, 1, 4)
             h = functional.scaled_dot_product_attention(
                 turned(h[0], rope), turned(h[1], rope), h[2], attn_mask=mask
             )
@@ -178,8 +178,10 @@ class LmNet(nn.Module):
         """
         sizes = self.sizes
         before = [functional.embedding(text, self["depformer_text_emb.weight"])]
-        for k in range(sizes.n_own - 1):
-            before.append(functional.embedding(codes[:, k], self[f"depformer_emb.{k}.weight"]))
+        before += [
+            functional.embedding(codes[:, k], self[f"depformer_emb.{k}.weight"])
+            for k in range(sizes.n_own - 1)
+        ]
         # (steps, rows, depth_dim) throughout: one matrix product a step.
         x = torch.stack(before) + torch.bmm(
             hidden.expand(sizes.n_own, -1, -1), self._stepwise("depformer_in.{}.weight")
@@ -188,7 +190,7 @@ class LmNet(nn.Module):
             prefix = f"depformer.layers.{layer}"
             h = rms_norm(x, self[f"{prefix}.norm1.alpha"])
             h = torch.bmm(h, self._stepwise(f"{prefix}.self_attn.in_projs.{{}}.weight"))
-            h = h.unflatten(-1, (3, sizes.depth_heads, -1)).permute(2, 1, 3, 0, 4)
+            h = h.reshape(*h.shape[:2], 3, sizes.depth_heads, -1).permute(2, 1, 3, 0, 4)
             h = functional.scaled_dot_product_attention(h[0], h[1], h[2], is_causal=True)
             h = h.permute(2, 0, 1, 3).flatten(2)
             x = x + torch.bmm(h, self._stepwise(f"{prefix}.self_attn.out_projs.{{}}.weight"))
@@ -223,7 +225,7 @@ def _rope(n: int, head_dim: int, device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def delayed(tokens: Tensor, sizes: LmSizes) -> Tensor:
-    """Aligned streams (batch, 1 + streams, frames) to delayed ones with the initial column in front.
+    """Aligned streams (batch, 1 + streams, frames) to delayed ones behind an initial column.
 
     Column 0 is all initial tokens; stream k's frame t stands in column t + 1 + delay. Frames that
     a delay pushes out at the end are dropped: the result has frames + 1 columns.

@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,7 +33,8 @@ class LmRecipe:
 
     n_conversations: how many different ones there are, 0 for a new one each time. depth_frames:
     frames of a batch on which own codes are learnt. padding_weight: of text tokens that are
-    padding. first_code_weight: of own codebook 1 against each of the others.
+    padding. first_code_weight: of own codebook 1 against each of the others. user_noise: share of
+    the user's codes that are replaced by random ones, so that no single code is relied on.
     """
 
     sizes: LmSizes
@@ -47,13 +49,17 @@ class LmRecipe:
     padding_weight: float = 0.15
     first_code_weight: float = 3.0
     heard_weight: float = 0.5
+    user_noise: float = 0.08
     save_every: int = 50
 
 
 def read_lm_recipe(path: Path) -> LmRecipe:
     """The committed recipe: tables [sizes] and [training]."""
     table = tomllib.loads(path.read_text(encoding="utf-8"))
-    sizes = {k: tuple(v) if isinstance(v, list) else v for k, v in table["sizes"].items()}
+    sizes: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in table["sizes"].items()
+    }
     return LmRecipe(sizes=LmSizes(**sizes), **table["training"])
 
 
@@ -127,7 +133,13 @@ class LmTrainer:
             if recipe.n_conversations:
                 number %= recipe.n_conversations
             made.append(self.maker.make((recipe.seed, number), recipe.n_frames))
-        return collate(made, self.device)
+        batch = collate(made, self.device)
+        rng = np.random.default_rng((recipe.seed, self.state.step, 5))
+        user = batch.tokens[:, 1 + recipe.sizes.n_own :]
+        wrong = torch.from_numpy(rng.random(user.shape) < recipe.user_noise).to(self.device)
+        other = torch.from_numpy(rng.integers(0, recipe.sizes.card, user.shape)).to(self.device)
+        user[wrong] = other[wrong]
+        return batch
 
     def _one(self, rate: float, report: Report) -> None:
         began = time.monotonic()
@@ -137,7 +149,7 @@ class LmTrainer:
         losses = lm_losses(self.net.train(), batch, self.recipe, self.state.step)
         total = losses["text"] + losses["codes"] + self.recipe.heard_weight * losses["heard"]
         self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
+        torch.autograd.backward(total)
         norm = nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
         self.optimizer.step()
         self.state.step += 1
@@ -166,7 +178,9 @@ def lm_losses(net: Listener, batch: Batch, recipe: LmRecipe, step: int) -> dict[
 
     rows = _depth_rows(batch.speaks, recipe.depth_frames, (recipe.seed, step)).to(wanted.device)
     own = target[:, : sizes.n_own].transpose(1, 2).flatten(0, 1)[rows]
-    codes = net.lm.depth(hidden.flatten(0, 1)[rows], wanted.flatten()[rows], own.clamp(max=sizes.card))
+    codes = net.lm.depth(
+        hidden.flatten(0, 1)[rows], wanted.flatten()[rows], own.clamp(max=sizes.card)
+    )
     share = torch.ones(sizes.n_own, device=own.device)
     share[0] = recipe.first_code_weight
     known = (own < sizes.card) * share

@@ -47,7 +47,7 @@ def _frames(pcm: Pcm) -> Float64:
     window = np.hanning(_WINDOW + 2)[1:-1]
     count = max(0, (len(pcm) - _WINDOW) // _HOP + 1)
     starts = np.arange(count)[:, None] * _HOP + np.arange(_WINDOW)
-    return np.asarray(pcm, np.float64)[starts] * window
+    return np.asarray(np.asarray(pcm, np.float64)[starts] * window, np.float64)
 
 
 def _bands(frames: Float64) -> Float64:
@@ -56,7 +56,7 @@ def _bands(frames: Float64) -> Float64:
     middle = _LOWEST_HZ * 2 ** (np.arange(_BANDS) / 3)
     lines = (hz >= middle[:, None] * 2 ** (-1 / 6)) & (hz < middle[:, None] * 2 ** (1 / 6))
     power = np.abs(np.fft.rfft(frames, _FFT)) ** 2
-    return np.sqrt(lines.astype(np.float64) @ power.T)
+    return np.asarray(np.sqrt(lines.astype(np.float64) @ power.T), np.float64)
 
 
 def _normed(segment: Float64) -> Float64:
@@ -79,9 +79,7 @@ def word_errors(wanted: str, got: str) -> tuple[int, int]:
     for i, word in enumerate(a, 1):
         previous, row[0] = row[0], i
         for j, other in enumerate(b, 1):
-            previous, row[j] = row[j], min(
-                row[j] + 1, row[j - 1] + 1, previous + (word != other)
-            )
+            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (word != other))
     return row[-1], len(a)
 
 

@@ -12,9 +12,9 @@ import torch
 
 from edge.errors import UsageError
 from export.mimi import export_mimi
+from export.mini.checkpoints import load_run
 from export.mini.codec_train import CodecRecipe, Trainee
 from export.mini.codec_use import official_codec_config
-from export.mini.checkpoints import load_run
 from export.mini.lm_train import Listener, LmRecipe
 from export.moshi import ExportOptions, export_moshi
 

@@ -1,4 +1,4 @@
-"""The split residual quantizer for training: running-mean codebooks, k-means start, no dead codes."""
+"""The split residual quantizer for training: running means, k-means start, no dead codes."""
 
 from __future__ import annotations
 
@@ -72,7 +72,8 @@ class Quantizer(nn.Module):
         """Codes (batch, codebooks, frames) to latents (batch, dimension, frames)."""
         total: Tensor | None = None
         for branch in range(2):
-            rows = sum(self.entries(level)[codes[:, level]] for level in self.levels(branch))
+            found = [self.entries(level)[codes[:, level]] for level in self.levels(branch)]
+            rows = torch.stack(found).sum(0)
             part = functional.linear(rows, self.outward[branch]).transpose(1, 2)
             total = part if total is None else total + part
         assert total is not None
@@ -140,7 +141,7 @@ def nearest(rows: Tensor, table: Tensor) -> Tensor:
 
 
 def k_means(rows: Tensor, n: int, n_rounds: int) -> tuple[Tensor, Tensor]:
-    """n centres of rows (many, width) and how many rows each has; empty ones get random rows."""
+    """N centres of rows (many, width) and how many rows each has; empty ones get random rows."""
     table = rows[torch.randperm(len(rows), device=rows.device)[:n]]
     table = table if len(table) == n else rows[torch.randint(len(rows), (n,), device=rows.device)]
     counts = torch.ones(n, device=rows.device)

@@ -105,7 +105,7 @@ def levelled(pcm: Pcm) -> Pcm:
     if not loud.size:
         return pcm
     gain = 10 ** (_LOUDNESS_DB / 20) / float(np.sqrt(np.mean(loud**2)))
-    return np.clip(pcm * gain, -1, 1).astype(np.float32)
+    return np.asarray(np.clip(pcm * gain, -1, 1), np.float32)
 
 
 def installed(speakers: tuple[Speaker, ...] = SPEAKERS) -> tuple[Speaker, ...]:

@@ -110,7 +110,7 @@ def spoken_words() -> list[str]:
     everything = intents.all_intents()
     asks = [ask for intent in everything for ask in intent.asks]
     replies = [intent.reply for intent in everything] * 5
-    controls = [ask for control in (intents.STOP, intents.REPEAT) for ask in control.asks]
+    controls = [ask for control in (intents.STOP,) for ask in control.asks]
     return [*asks, *replies, *controls, *intents.BACK_CHANNELS]
 
 
@@ -168,9 +168,7 @@ def conversation_maker(shop: Workshop, stage: str, device: str, progress: Progre
     return Maker(bank, open_pieces(shop.pieces), codec.encode)
 
 
-def lm_trainer(
-    shop: Workshop, recipe: LmRecipe, device: str, progress: Progress
-) -> LmTrainer:
+def lm_trainer(shop: Workshop, recipe: LmRecipe, device: str, progress: Progress) -> LmTrainer:
     """A trainer that stands where the stage's run left off; a new one starts from the codebooks."""
     import torch
 
