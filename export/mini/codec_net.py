@@ -7,6 +7,8 @@ always: under bfloat16 autocast torch's CPU kernel gives ConvTranspose1d a wrong
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -217,4 +219,4 @@ def _start_value(name: str, shape: tuple[int, ...], generator: torch.Generator) 
     if name.endswith(".bias"):
         return torch.zeros(shape)
     n_in = shape[1] if len(shape) == 2 else max(1, shape[1] * shape[2])
-    return torch.randn(shape, generator=generator) * float(n_in) ** -0.5
+    return torch.randn(shape, generator=generator) / math.sqrt(n_in)
