@@ -91,7 +91,6 @@ def test_words_are_shown_as_they_come_a_line_a_reply(capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        ((), 2, "--model DIR"),
         (("--model", "nowhere"), 2, "no artifact's folder"),
         (("--voice", "gone.wav"), 2, "no voice"),
         (("--voice", "voice.pt"), 2, "edge export voice"),
@@ -109,7 +108,7 @@ def test_wrong_use_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "voice.pt").write_bytes(b"\x80\x04.")
-    given = words if not words or words[0] == "--model" else ("--model", model, *words)
+    given = words if words[0] == "--model" else ("--model", model, *words)
     found, out, err = talk(capsys, "--input", question, *given, "--json")
     assert (found, out, err.count("\n")) == (code, "", 1)
     assert said in err
