@@ -26,7 +26,7 @@ demo: $(STAMPS)/talk
 	$(BIN)/edge demo
 
 test: $(STAMPS)/all models check
-	EDGE_REQUIRE_MODELS=1 $(BIN)/python -m pytest
+	EDGE_REQUIRE_MODELS=1 EDGE_REQUIRE_ORACLES=1 $(BIN)/python -m pytest
 
 check: $(STAMPS)/all
 	$(BIN)/ruff check .
