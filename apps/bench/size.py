@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from runtime.models.multistream.spec import (
 from runtime.plan import ModelSize
 
 _CODEC_FRAMES = 20
+_STEP_FRAMES, _STEP_CONTEXT = 12, 64
 
 
 def model_size(model: str, *, codec_ms: float = 0.0) -> ModelSize:
@@ -47,6 +49,46 @@ def codec_ms(folder: Path) -> float:
         state, _ = codec.decode(state, codes)
         times.append(1e3 * (time.perf_counter() - began))
     return round(float(np.median(times)), 2)
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredStep:
+    """What an artifact takes here as it is, with an almost empty cache; medians in milliseconds.
+
+    share: of the measured bandwidth that its main transformer reaches.
+    """
+
+    recipe: str
+    temporal_ms: float
+    depth_ms: float
+    share: float
+
+
+def measured_step(folder: Path, *, threads: int, bandwidth_gb_s: float) -> MeasuredStep:
+    """Load an artifact and step it a few times. Raises ArtifactError, MissingPackageError."""
+    from runtime.models.moshi import MoshiModel
+
+    model = MoshiModel(folder, threads=threads)
+    state = model.start(seed=0, context=min(_STEP_CONTEXT, model.spec.context))
+    user = np.zeros(model.spec.layout.n_user, np.int64)
+    temporal, depth = [], []
+    for _ in range(_STEP_FRAMES):
+        state, _ = model.step(state, user)
+        temporal.append(state.timing.temporal_ns / 1e6)
+        depth.append(state.timing.depth_ns / 1e6)
+    state.close()
+    model.close()
+    warm = _STEP_FRAMES // 3
+    temporal_ms, depth_ms = (float(np.median(part[warm:])) for part in (temporal, depth))
+    gb_s = (folder / TEMPORAL_FILE).stat().st_size / 1e6 / max(temporal_ms, 1e-6)
+    share = min(1.0, max(0.05, gb_s / bandwidth_gb_s))
+    return MeasuredStep(model.recipe, round(temporal_ms, 2), round(depth_ms, 2), round(share, 3))
+
+
+def codec_beside(folder: Path) -> Path | None:
+    """The codec in a model's folder or beside it, None where there is none."""
+    places = (folder / "mimi", folder.parent / "mimi")
+    return next((place for place in places if place.is_dir()), None)
 
 
 def _published(model: str, codec_ms: float) -> ModelSize:

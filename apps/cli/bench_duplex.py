@@ -86,6 +86,8 @@ def bench_duplex(
         )
     whole = layers_of(random_weights) if random_weights else report["layers"]
     result = {"bench": "duplex", "machine": machine(), "whole_layers": whole, **report}
+    if random_weights:
+        result["model"] = f"{random_weights}, random weights"
     if out:
         write_text(out, json.dumps(result, indent=1))
     if as_json:

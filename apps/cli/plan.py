@@ -12,12 +12,17 @@ import click
 from apps.cli.options import json_option
 
 if TYPE_CHECKING:
+    from apps.bench.size import MeasuredStep
     from runtime.plan import Plan
+
+_TELLING_MS = 5.0
 
 
 @click.command("plan")
 @click.argument("model")
-@click.option("--codec", type=click.Path(path_type=Path), help="A codec artifact, to be timed.")
+@click.option(
+    "--codec", type=click.Path(path_type=Path), help="A codec to be timed; else the one beside."
+)
 @click.option("--gpu-bandwidth", type=float, default=0.0, metavar="GB/S", help="Of a GPU here.")
 @click.option("--gpu-memory", type=float, default=0.0, metavar="GB", help="Of that GPU.")
 @click.option(
@@ -36,14 +41,24 @@ def plan(
 
     Exit code 1 where nothing fits and the cascade is the engine to take.
     """
-    from apps.bench.size import codec_ms, model_size
+    from apps.bench.size import codec_beside, codec_ms, measured_step, model_size
     from apps.checks.machine import available_memory_bytes, measured_bandwidth_gb_s
     from runtime import plan as planning
     from runtime.cores import available_cores
 
+    folder = Path(model)
+    codec = codec or codec_beside(folder)
     size = model_size(model, codec_ms=codec_ms(codec) if codec else 0.0)
+    cores = available_cores()
+    bandwidth_gb_s = round(measured_bandwidth_gb_s(cores), 1)
+    found = None
+    if folder.is_dir():
+        found = measured_step(folder, threads=cores, bandwidth_gb_s=bandwidth_gb_s)
+        # So small a step says nothing about how large ones use the memory.
+        if share is None and found.temporal_ms >= _TELLING_MS:
+            share = found.share
     machine = planning.Machine(
-        bandwidth_gb_s=round(measured_bandwidth_gb_s(available_cores()), 1),
+        bandwidth_gb_s=bandwidth_gb_s,
         memory_bytes=available_memory_bytes() or 1 << 62,
         gpu_bandwidth_gb_s=gpu_bandwidth,
         gpu_memory_bytes=int(gpu_memory * 1e9),
@@ -59,17 +74,18 @@ def plan(
                 | {
                     "machine": asdict(machine),
                     "size": asdict(size),
+                    "measured": asdict(found) if found else None,
                     "choice": asdict(made.choice) if made.choice else None,
                     "options": [asdict(option) | {"fits": option.fits} for option in made.options],
                 }
             )
         )
     else:
-        _show(made, asdict(machine), engine)
+        _show(made, asdict(machine), engine, found)
     return 0 if made.choice else 1
 
 
-def _show(made: Plan, machine: dict[str, Any], engine: str) -> None:
+def _show(made: Plan, machine: dict[str, Any], engine: str, found: MeasuredStep | None) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -84,4 +100,10 @@ def _show(made: Plan, machine: dict[str, Any], engine: str) -> None:
         )
     console = Console()
     console.print(table)
+    if found:
+        console.print(
+            f"as it is ({found.recipe}), measured: main transformer {found.temporal_ms:.1f} ms, "
+            f"depth transformer {found.depth_ms:.1f} ms; {found.share:.0%} of the bandwidth",
+            highlight=False,
+        )
     console.print(f"engine: {engine}; {made.reason}", highlight=False)

@@ -55,6 +55,8 @@ def test_export_bench_and_plan_in_turn(tmp_path: Path, capsys: pytest.CaptureFix
     planned = json.loads(text)
     assert (code, planned["engine"]) == (0, "duplex")
     assert planned["choice"]["precision"] == "float"
+    assert planned["measured"]["recipe"] == "float"
+    assert planned["measured"]["temporal_ms"] > 0
     small = tmp_path / "small"
     code, text, _ = call(capsys, "quantize", out, "--recipe", "int8", "--out", small, "--json")
     made = json.loads(text)
