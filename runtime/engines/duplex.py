@@ -27,7 +27,7 @@ from runtime.models.multistream.delays import Int64
 from runtime.models.multistream.prompting import Prompt, VoicePrompt, system_text
 from runtime.models.multistream.state import MoshiState, StepOut
 from runtime.models.multistream.tokenizer import Captions, TextTokenizer
-from runtime.models.multistream.voices import open_voice
+from runtime.models.multistream.voices import open_voice, quiet_codes
 
 log = logging.getLogger(__name__)
 
@@ -132,6 +132,7 @@ class DuplexEngine:
         self.measured: Measured | None = None
         self._now_ns = now_ns
         self._decoder = ThreadPoolExecutor(1, thread_name_prefix="decode")
+        self._quiet: tuple[tuple[int, ...], tuple[int, ...]] | None = None
         self._voices: dict[tuple[str, int], VoicePrompt] = {}
 
     def warm_up(self) -> None:
@@ -291,7 +292,9 @@ class DuplexEngine:
         voice = None
         if context.voice:
             voice = self._voice(self._voice_file(context.voice))
-        return Prompt(text, voice)
+        if self._quiet is None:
+            self._quiet = quiet_codes(self.codec, self.model.spec.layout)
+        return Prompt(text, voice, *self._quiet)
 
     def _voice(self, path: Path) -> VoicePrompt:
         """A voice, encoded once however many conversations begin with it."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ import soundfile
 from apps.cli.main import run
 from apps.cli.talk import LiveCaptions
 from edge.frame import Event, Reply, silence
+from edge.manifest import read_manifest, record_file, write_manifest
 from export.moshi import ExportOptions, export_moshi
 from tests.moshi_models import CONFIGS, random_weights, write_safetensors
 
@@ -28,8 +31,40 @@ CODEC = Path(__file__).resolve().parents[1] / "golden" / "mimi"
 SENTENCES = ["the cat sat on the mat", "a dog and a bird", "never odd or even", "we saw a quiz"]
 
 
+def quiet_codec(folder: Path) -> None:
+    """The codec with its sound 80 dB down: the conversation comes to rest instead of never."""
+    import onnx
+
+    shutil.copytree(CODEC, folder)
+    graph = onnx.load(str(folder / "decoder.onnx"))
+    (sound,) = (out.name for out in graph.graph.output if out.name == "pcm")
+    for node in graph.graph.node:
+        node.output[:] = ["loud" if name == sound else name for name in node.output]
+    graph.graph.initializer.append(
+        onnx.numpy_helper.from_array(np.array(1e-4, np.float32), "quiet")
+    )
+    graph.graph.node.append(onnx.helper.make_node("Mul", ["loud", "quiet"], [sound]))
+    onnx.save(graph, str(folder / "decoder.onnx"))
+    manifest = read_manifest(folder)
+    files = tuple(record_file(folder, record.path) for record in manifest.files)
+    (folder / "manifest.toml").unlink()
+    write_manifest(folder, replace(manifest, files=files))
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Without a tokenizer it says no words, so with a quiet codec it rests."""
+    folder = tmp_path_factory.mktemp("resting")
+    raw = CONFIGS["moshi"]
+    checkpoint = write_safetensors(folder / "model.safetensors", random_weights(raw, 1))
+    (folder / "config.json").write_text(json.dumps(raw))
+    quiet_codec(folder / "mimi")
+    return export_moshi(ExportOptions(checkpoint, folder / "config.json"), folder / "model")
+
+
+@pytest.fixture(scope="module")
+def worded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with a tokenizer."""
     import sentencepiece
 
     folder = tmp_path_factory.mktemp("duplex_talk")
@@ -73,9 +108,18 @@ def test_a_file_is_talked_to_and_the_talk_recorded(
     assert np.abs(sound[:24_000, 0]).mean() > 0.1  # the user is on the left
     assert not sound[30_000:, 0].any()
     assert sound[:, 1].any()
+    assert len(sound) < 10 * 24_000
     report = json.loads(out)
     assert {"encode", "temporal", "depth", "decode"} <= set(report["stages"])
     assert report["frames"]["count"] == pytest.approx(len(sound) / 1920, abs=1)
+
+
+def test_the_plan_is_said_before_the_talk(
+    model: Path, question: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = talk(capsys, "--model", model, "--input", question)
+    assert code == 0, err
+    assert out.startswith("duplex: a frame takes about")
 
 
 def test_words_are_shown_as_they_come_a_line_a_reply(capsys: pytest.CaptureFixture[str]) -> None:
@@ -94,13 +138,14 @@ def test_words_are_shown_as_they_come_a_line_a_reply(capsys: pytest.CaptureFixtu
         (("--model", "nowhere"), 2, "no artifact's folder"),
         (("--voice", "gone.wav"), 2, "no voice"),
         (("--voice", "voice.pt"), 2, "edge export voice"),
+        (("--prompt", "a cat and a dog " * 60), 2, "shorten it"),
     ],
 )
 def test_wrong_use_is_one_line(
     words: tuple[str, ...],
     code: int,
     said: str,
-    model: Path,
+    worded: Path,
     question: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -108,7 +153,7 @@ def test_wrong_use_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "voice.pt").write_bytes(b"\x80\x04.")
-    given = words if words[0] == "--model" else ("--model", model, *words)
+    given = words if words[0] == "--model" else ("--model", worded, *words)
     found, out, err = talk(capsys, "--input", question, *given, "--json")
     assert (found, out, err.count("\n")) == (code, "", 1)
     assert said in err

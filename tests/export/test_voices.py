@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,14 @@ from edge.safetensors import SafetensorsFile
 from export.voices import columns_of, convert_voice, read_pt, write_voice
 from runtime.models.multistream.artifact import open_artifact
 from runtime.models.multistream.delays import Int64
-from runtime.models.multistream.prompting import VoicePrompt, read_voice
+from runtime.models.multistream.prompting import (
+    SILENCE_CODES,
+    TONE_CODES,
+    VoicePrompt,
+    read_voice,
+)
 from runtime.models.multistream.spec import MoshiSpec
-from runtime.models.multistream.voices import encode_voice, open_voice
+from runtime.models.multistream.voices import encode_voice, open_voice, quiet_codes
 from tests.moshi_models import CONFIGS, export_model, random_weights
 
 pytestmark = pytest.mark.skipif(
@@ -64,6 +70,21 @@ def test_a_recording_gives_the_same_voice_at_any_level(tmp_path: Path, spec: Mos
     np.testing.assert_array_equal(*codes)
     assert codes[0].shape == (10, spec.n_own)
     assert codes[0][1, 0] < codes[0][8, 0]
+
+
+class PublishedEncoder(LevelEncoder):
+    """Silence as the published codec encodes it, but for one codebook."""
+
+    def encode(self, state: int, pcm: Pcm) -> tuple[int, Int64]:
+        return state + 1, np.array([*SILENCE_CODES[:7], 5])
+
+
+def test_prompts_are_quiet_in_the_codes_of_the_codec_at_hand(spec: MoshiSpec) -> None:
+    wide = replace(spec.layout, delays=(0,) * 17, n_own=8)
+    assert quiet_codes(PublishedEncoder(), wide) == (SILENCE_CODES, TONE_CODES)
+    silent, tone = quiet_codes(LevelEncoder(), spec.layout)
+    assert silent == (0,) * spec.n_own
+    assert tone == (31,) * spec.layout.n_user
 
 
 def test_what_is_no_voice_is_refused(tmp_path: Path, spec: MoshiSpec) -> None:
