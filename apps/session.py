@@ -85,6 +85,7 @@ class Session:
     """A loaded engine on its clock; several conversations may be run on it, one after the other.
 
     failures: what workers met. close: ends them. notes: what a person should know beforehand.
+    captioned: replies carry their words as they come.
     """
 
     config: Config
@@ -93,6 +94,7 @@ class Session:
     failures: list[Exception]
     close: Callable[[], None]
     notes: list[str] = field(default_factory=list)
+    captioned: bool = False
 
     def talk(
         self,
@@ -190,7 +192,7 @@ def _open_duplex(
         session.notes.extend([*notes, "taking the cascade instead"])
         return session
     if clock == "fast" or not config.duplex.step_down:
-        return Session(config, engine, timer, [], engine.close, notes)
+        return Session(config, engine, timer, [], engine.close, notes, captioned=True)
     failures: list[Exception] = []
     below: list[CascadeEngine] = []
 
@@ -216,7 +218,7 @@ def _open_duplex(
             cascade.close()
         engine.close()
 
-    return Session(config, ladder, timer, failures, close, notes)
+    return Session(config, ladder, timer, failures, close, notes, captioned=True)
 
 
 def _both(first: Observer, second: Observer | None) -> Observer:

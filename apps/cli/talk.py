@@ -143,7 +143,7 @@ def _converse(
     session = open_session(config, "fast" if clock == "fast" else "real", key.held)
     ready_s = 0.0
 
-    captions = LiveCaptions(shown=not quiet and config.talk.engine != "cascade")
+    captions = LiveCaptions(shown=not quiet and session.captioned)
 
     def hear(frame: Frame, reply: Reply) -> None:
         nonlocal ready_s
@@ -278,7 +278,7 @@ def _panel(report: dict[str, Any]) -> None:
         table.add_column(stage, justify="right")
     for number, turn in enumerate(report["turns"], 1):
         latency = turn["latency_ms"]
-        cells = (f"{latency[s]:.0f}" if s in latency else "" for s in stages)
+        cells = ("" if latency.get(s) is None else f"{latency[s]:.0f}" for s in stages)
         table.add_row(str(number), *cells)
     if report["turns"]:
         console.print(table)
