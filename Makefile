@@ -71,6 +71,6 @@ $(STAMPS)/talk: $(STAMPS)/llama pyproject.toml hatch_build.py
 	@touch $@
 
 $(STAMPS)/all: $(STAMPS)/talk constraints/all.txt constraints/oracle.txt
-	$(PIP) install --quiet -c constraints/all.txt -e '.[talk,export,quant,plots,dev]'
+	$(PIP) install --quiet -c constraints/all.txt -e '.[talk,export,quant,quality,quality-pesq,plots,dev]'
 	$(PIP) install --quiet --no-deps -r constraints/oracle.txt
 	@touch $@

@@ -18,10 +18,13 @@ from edge.errors import LockError, UsageError
 
 LOCK_VERSION = 1
 
-Role = Literal["vad", "turn", "asr", "llm", "tts", "codec", "duplex", "duplex-tokenizer", "noise"]
+Role = Literal[
+    "vad", "turn", "asr", "llm", "tts", "codec", "duplex", "duplex-tokenizer", "noise", "quality",
+]  # fmt: skip
 Format = Literal[
-    "ggml", "onnx", "ctranslate2", "gguf", "hibari", "kokoro", "safetensors", "sentencepiece"
-]
+    "ggml", "onnx", "ctranslate2", "gguf", "hibari", "kokoro", "safetensors", "sentencepiece",
+    "ge2e",
+]  # fmt: skip
 
 _Choice = TypeVar("_Choice", bound=str)
 

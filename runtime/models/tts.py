@@ -6,11 +6,13 @@ Source: hibari-tts (Apache-2.0); its voice model is a file of ours, checked agai
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge.errors import MissingPackageError, ModelDamagedError
 from edge.frame import SAMPLE_RATE_HZ, Pcm
@@ -53,6 +55,11 @@ class Voice:
                 f"{model.name}: the voice cannot be loaded ({error})"
             ) from error
 
+    @property
+    def library(self) -> Any:
+        """The library's own voice."""
+        return self._hibari
+
     def warm_up(self) -> None:
         """Speak once for nobody."""
         self.speak("Hello there.", seed=0)
@@ -65,6 +72,30 @@ class Voice:
         """
         pcm = np.asarray(self._hibari(text, speed=speed, seed=seed), np.float32)
         return Speech(trim(pcm), text)
+
+
+class VoiceParts:
+    """A voice in two halves with the network left out: what goes into it, what is made of it.
+
+    For measuring networks against each other; the voice itself is `Voice`.
+    """
+
+    def __init__(self, files: Mapping[str, Path]) -> None:
+        """files: as for Voice. Raises as Voice does."""
+        voice = Voice(files)
+        self._hibari = voice.library
+        self._synth = importlib.import_module("hibari.dsp").synth
+
+    def phrases(self, text: str) -> list[NDArray[np.int64]]:
+        """What the network takes for a text: phoneme ids, int64 (1, n), a sentence each."""
+        found = (self._hibari.ids(phonemes) for phonemes in self._hibari.phonemize(text))
+        return [np.asarray([ids], np.int64) for ids in found if len(ids) > 2]
+
+    def sound(self, outputs: Sequence[NDArray[np.float32]], *, seed: int) -> Pcm:
+        """What the network's outputs for one phrase sound like: float32 (n,), 24 kHz."""
+        rng = np.random.default_rng(seed)
+        pcm = np.asarray(self._synth(*(out[0] for out in outputs), rng), np.float32)
+        return np.clip(pcm, -1, 1)
 
 
 def trim(pcm: Pcm) -> Pcm:

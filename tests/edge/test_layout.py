@@ -25,11 +25,14 @@ OWNERS = {
     "hibari": {"runtime.models.tts"},
     "llama_cpp": {"runtime.backends.llama"},
     "onnxruntime": {"runtime.backends.ort"},
+    "pesq": {"quant.quality.perceptual"},
+    "pystoi": {"quant.quality.perceptual"},
     "pywebrtc_audio": {"runtime.sound.echo"},
     "sounddevice": {"runtime.sound.card.portaudio"},
     "soundfile": {"edge.wav"},
     "soxr": {"edge.resample"},
     "torch": {"export"},
+    "visqol": {"quant.quality.perceptual"},
 }
 HEAVY = (*OWNERS, "numpy", "rich", "packaging", "platformdirs")
 

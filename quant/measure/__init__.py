@@ -1,0 +1,1 @@
+"""A smaller model against its float model: metrics, intervals, gates, controls, a report."""

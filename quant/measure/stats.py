@@ -1,0 +1,109 @@
+"""Means with intervals: paired by utterance, bootstrapped by speaker, always the same resamples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float64 = NDArray[np.float64]
+
+N_RESAMPLES = 10_000
+LEAST_UTTERANCES = 20
+LEAST_SPEAKERS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One metric over all utterances. low95 .. high90: intervals of the mean.
+
+    worst5: mean of the worst twentieth. n: utterances with a figure; without: those that have none.
+    """
+
+    mean: float
+    low95: float
+    high95: float
+    low90: float
+    high90: float
+    worst5: float
+    n: int
+    n_speakers: int
+    without: tuple[str, ...] = ()
+
+    @property
+    def enough(self) -> bool:
+        """Whether there are enough utterances and speakers to say anything."""
+        return self.n >= LEAST_UTTERANCES and self.n_speakers >= LEAST_SPEAKERS
+
+
+def summarise(
+    values: Mapping[str, float],
+    speakers: Mapping[str, str],
+    *,
+    higher_is_better: bool = True,
+    seed: int = 0,
+) -> Summary:
+    """Mean and intervals of a metric, utterance -> value; NaN values are left out and counted.
+
+    Speakers are drawn whole, with replacement, so that ten clips of one voice are not taken for
+    ten independent ones.
+    """
+    names = sorted(name for name, value in values.items() if np.isfinite(value))
+    without = tuple(sorted(set(values) - set(names)))
+    if not names:
+        nan = float("nan")
+        return Summary(nan, nan, nan, nan, nan, nan, 0, 0, without)
+    found = np.array([values[name] for name in names])
+    who = [speakers.get(name, name) for name in names]
+    means = bootstrap(found, who, seed=seed)
+    low95, low90, high90, high95 = np.percentile(means, (2.5, 5, 95, 97.5))
+    ordered = np.sort(found) if higher_is_better else np.sort(found)[::-1]
+    worst = ordered[: max(1, len(ordered) // 20)]
+    return Summary(
+        float(found.mean()), float(low95), float(high95), float(low90), float(high90),
+        float(worst.mean()), len(names), len(set(who)), without,
+    )  # fmt: skip
+
+
+def bootstrap(values: Float64, speakers: Sequence[str], *, seed: int) -> Float64:
+    """Means of 10 000 resamples of whole speakers, float64 (10000,)."""
+    known = sorted(set(speakers))
+    index = {speaker: i for i, speaker in enumerate(known)}
+    sums, counts = np.zeros(len(known)), np.zeros(len(known))
+    for value, speaker in zip(values, speakers, strict=True):
+        sums[index[speaker]] += value
+        counts[index[speaker]] += 1
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(0, len(known), (N_RESAMPLES, len(known)))
+    means: Float64 = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    return means
+
+
+def ratio(
+    wrong: Mapping[str, float], total: Mapping[str, float], speakers: Mapping[str, str],
+    *, seed: int = 0,
+) -> Summary:  # fmt: skip
+    """A rate such as words wrong of words said, over all utterances at once."""
+    names = sorted(name for name in total if total[name] > 0)
+    who = [speakers.get(name, name) for name in names]
+    known = sorted(set(who))
+    if not known:
+        nan = float("nan")
+        return Summary(nan, nan, nan, nan, nan, nan, 0, 0)
+    index = {speaker: i for i, speaker in enumerate(known)}
+    up, down = np.zeros(len(known)), np.zeros(len(known))
+    for name, speaker in zip(names, who, strict=True):
+        up[index[speaker]] += wrong[name]
+        down[index[speaker]] += total[name]
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(0, len(known), (N_RESAMPLES, len(known)))
+    means = up[drawn].sum(axis=1) / down[drawn].sum(axis=1)
+    low95, low90, high90, high95 = np.percentile(means, (2.5, 5, 95, 97.5))
+    rates = np.sort([wrong[name] / total[name] for name in names])[::-1]
+    worst = rates[: max(1, len(rates) // 20)]
+    return Summary(
+        float(up.sum() / down.sum()), float(low95), float(high95), float(low90), float(high90),
+        float(worst.mean()), len(names), len(known),
+    )  # fmt: skip

@@ -1,0 +1,150 @@
+"""A voice against its float model, over sentences: with the float model's timing, then freely.
+
+With the timing held both say the same sounds at the same moments, so their samples can be compared.
+Left free, each is judged as it would be heard: scores, words, speaker, pitch and length.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.frame import SAMPLE_RATE_HZ
+from edge.lock import read_lock
+from edge.store import ModelStore
+from quant.measure.cache import Cache
+from quant.measure.ears import Ears, Options, changes, plain_words, words_wrong
+from quant.measure.hold import holding, showing
+from quant.measure.rows import Row
+from quant.measure.speech import Speech, Utterance
+from quant.measure.workers import Handler
+from quant.quality.waves import median_pitch_hz
+from runtime.backends.ort import Session, open_session
+from runtime.models.tts import VoiceParts
+
+Float32 = NDArray[np.float32]
+
+VOICE_GATES = (
+    "pesq", "mel_db", "pause_rise_db", "dnsmos_change", "plcmos_change", "speaker", "wer_change",
+    "duration_change", "pitch_change",
+)  # fmt: skip
+VOICE_NOTES = (
+    "one synthetic voice: intervals are over sentences, and say nothing of other voices",
+    "SI-SDR has no gate: the voice's oscillator turns the least change of pitch into one of phase",
+)
+
+
+def sentences(folder: Path | None = None) -> Speech:
+    """The sentences that a voice is measured on, as clips without sound; one a line."""
+    path = folder or Path(__file__).with_name("sentences.txt")
+    lines = [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
+    found = []
+    for i, line in enumerate(lines, 1):
+        digest = hashlib.sha256(line.encode()).hexdigest()
+        name = f"sentence-{i:02d}"
+        found.append(Utterance(name, path, name, digest, line, synthetic=True))
+    return Speech(path.parent, tuple(found))
+
+
+def make_voice_handler(reference: str, options: Options, cache_folder: str) -> Handler:
+    """For workers: a job is (candidate's graph, sentence)."""
+    return _VoiceMeasurer(Path(reference), options, Path(cache_folder)).measure
+
+
+class _Arm:
+    """One network: free, and with lengths from outside."""
+
+    def __init__(self, path: Path) -> None:
+        shown, self.name = showing(path)
+        held, _ = holding(path)
+        self.free: Session = open_session(shown, name=path.name)
+        self.held: Session = open_session(held, name=path.name)
+
+
+class _VoiceMeasurer:
+    def __init__(self, reference: Path, options: Options, cache_folder: Path) -> None:
+        store = ModelStore(read_lock())
+        self._parts = VoiceParts(store.files("hibari-heart"))
+        self._arms = {str(reference): _Arm(reference)}
+        self._reference = str(reference)
+        self._ears = Ears(options)
+        self._cache = Cache(cache_folder)
+
+    def measure(self, job: tuple[str, Utterance]) -> Row:
+        path, one = job
+        if path not in self._arms:
+            self._arms[path] = _Arm(Path(path))
+        ours, theirs = self._arms[path], self._arms[self._reference]
+        free = {
+            "reference": self._speak(theirs, one.text),
+            "candidate": self._speak(ours, one.text),
+        }
+        held = self._speak(ours, one.text, lengths=free["reference"]["lengths"])
+        ref, cand = free["reference"]["pcm"], free["candidate"]["pcm"]
+        metrics = self._ears.aligned(ref, held["pcm"], rate_hz=SAMPLE_RATE_HZ)
+        alone = {arm: self._ears.alone(free[arm]["pcm"], rate_hz=SAMPLE_RATE_HZ) for arm in free}
+        metrics |= changes(
+            alone["reference"], alone["candidate"], ("dnsmos", "dnsmos_p808", "plcmos")
+        )
+        metrics["speaker"] = self._ears.same_speaker(ref, cand, rate_hz=SAMPLE_RATE_HZ)
+        metrics["duration_change"] = abs(len(cand) / max(1, len(ref)) - 1)
+        pitch = [median_pitch_hz(pcm, SAMPLE_RATE_HZ) for pcm in (ref, cand)]
+        if pitch[0] > 0:
+            metrics["pitch_change"] = abs(pitch[1] / pitch[0] - 1)
+        key = (one.sha256, hashlib.sha256(ref.tobytes() + held["pcm"].tobytes()).hexdigest())
+        return Row(
+            one.name,
+            one.speaker,
+            len(ref) / SAMPLE_RATE_HZ,
+            metrics={name: value for name, value in metrics.items() if not np.isnan(value)},
+            counts=self._words(one, ref, cand),
+            facts={f"{arm}.{k}": v for arm, found in alone.items() for k, v in found.items()}
+            | {"reference.pitch_hz": pitch[0], "candidate.pitch_hz": pitch[1]},
+            sounds={
+                "reference": self._cache.sound(("voice reference", *key), ref),
+                "candidate": self._cache.sound(("voice candidate", *key), held["pcm"]),
+            },
+            timing={arm: float(found["work"]) for arm, found in free.items()},
+            missing=self._ears.missing,
+        )
+
+    def _speak(
+        self, arm: _Arm, text: str, lengths: Sequence[Float32] | None = None
+    ) -> dict[str, Any]:
+        """pcm, lengths of each phrase, and processor seconds of the network per second of sound."""
+        sounds, found, worked_s = [], [], 0.0
+        for i, ids in enumerate(self._parts.phrases(text)):
+            feeds: dict[str, NDArray[Any]] = {"ids": ids, "speed": np.ones(1, np.float32)}
+            session = arm.free
+            if lengths is not None:
+                session, feeds[arm.name] = arm.held, lengths[i]
+            began_s = time.process_time()
+            out: Mapping[str, NDArray[Any]] = session.run(feeds)
+            worked_s += time.process_time() - began_s
+            sounds.append(self._parts.sound([v for k, v in out.items() if k != arm.name], seed=0))
+            found.append(out.get(arm.name, np.zeros(0, np.float32)))
+        pcm = np.concatenate(sounds) if sounds else np.zeros(1, np.float32)
+        return {
+            "pcm": pcm, "lengths": found, "work": worked_s / max(0.01, len(pcm) / SAMPLE_RATE_HZ),
+        }  # fmt: skip
+
+    def _words(
+        self, one: Utterance, reference: Float32, candidate: Float32
+    ) -> dict[str, tuple[float, float]]:
+        from runtime.engines.speakable import load_speller, speakable
+        from runtime.models.asr import plain_word
+
+        heard = [self._ears.words(pcm, rate_hz=SAMPLE_RATE_HZ) for pcm in (reference, candidate)]
+        if heard[0] is None or heard[1] is None:
+            return {}
+        said = plain_words(speakable(load_speller(), one.text), plain_word)
+        return {
+            "reference.wer": (words_wrong(said, heard[0]), len(said)),
+            "candidate.wer": (words_wrong(said, heard[1]), len(said)),
+        }
