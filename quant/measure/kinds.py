@@ -28,6 +28,9 @@ def measure_any(
         return measure_codec(reference, candidate, clips, plan, on_progress=on_progress)
     if reference.section == "tts":
         return measure_voice(reference, candidate, speech, limit, plan, on_progress)
+    if reference.section == "asr":
+        clips = _clips(speech, limit)
+        return measure_recogniser(reference, candidate, clips, plan, on_progress)
     if reference.section == "llm":
         raise UsageError(
             f"{reference.path}: a language model alone makes no sound, and its perplexity and KL "
@@ -77,3 +80,47 @@ def _clips(speech: Path | None, limit: int | None) -> Speech:
     if speech is None:
         raise UsageError("this needs speech: give a folder with --speech DIR")
     return read_speech(speech, limit=limit)
+
+
+def measure_recogniser(
+    reference: Subject, candidate: Subject, speech: Speech, plan: Plan, on_progress: Progress
+) -> tuple[dict[str, Any], list[Row]]:
+    """A recogniser, as `edge export asr` writes it, over speech."""
+    import tempfile
+
+    from quant.measure.recogniser import ASR_GATES, make_recogniser_handler
+    from quant.measure.result import table_of
+    from quant.measure.run import Arms, about, assemble, bad_recipe, labels, measure_arms
+    from quant.measure.stats import ratio
+    from quant.measure.weights import weight_errors
+    from quant.run import quantize
+    from quant.subject import check_lineage
+
+    check_lineage(reference, candidate)
+    if reference.manifest is None or reference.manifest.config.get("family") != "whisper":
+        raise UsageError(f"{reference.path}: only recognisers of `edge export asr` can be measured")
+    with tempfile.TemporaryDirectory(prefix="edge-bad-") as scratch:
+        bad = quantize(reference, bad_recipe(), Path(scratch) / "bad").directory
+        arms = Arms(str(candidate.path), str(reference.path), str(bad), ASR_GATES)
+        rows, same, rejected = measure_arms(
+            make_recogniser_handler,
+            (str(reference.path), plan.options, str(Cache(plan.cache).folder)),
+            arms, speech, plan, on_progress, control_key=("asr", reference.fingerprint),
+        )  # fmt: skip
+    levels = {"weights": {"sqnr_db": weight_errors(reference, candidate, on_progress=on_progress)}}
+    found = assemble(reference, candidate, rows, plan, ASR_GATES, same, rejected, levels)
+    counted = [row for row in rows if "ctranslate2_int8.wer" in row.counts]
+    if counted:
+        wrong, total = (
+            {row.name: row.counts["ctranslate2_int8.wer"][i] for row in counted} for i in (0, 1)
+        )
+        peer = ratio(wrong, total, speech.speakers)
+        found["metrics"] |= table_of({"ctranslate2_int8_wer": peer})
+    found["speech"] = about(speech)
+    found["labels"] = labels(rows, speech, plan)
+    found["cost"] = {
+        arm: {"cpu_s_per_s": sum(row.timing[arm] for row in rows) / len(rows)}
+        for arm in ("reference", "candidate", "ctranslate2_int8")
+        if all(arm in row.timing for row in rows)
+    }
+    return found, rows

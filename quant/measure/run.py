@@ -45,7 +45,7 @@ _HISS_DB = -50.0
 # What must be exactly so where a model is compared with itself.
 _ZERO = ("mel_db", "pause_rise_db", "pesq_change", "estoi_change", "visqol_change",
          "dnsmos_change", "plcmos_change")  # fmt: skip
-_ONE = ("tokens_mean",)
+_ONE = ("tokens_mean", "same_words")
 
 
 @dataclass(frozen=True, slots=True)
