@@ -39,6 +39,7 @@ models: $(STAMPS)/talk
 
 gpu-cuda: $(STAMPS)/talk
 	sh scripts/gpu.sh cuda "$(BIN)/python"
+	@touch $(STAMPS)/cuda
 
 gpu-metal: $(STAMPS)/talk
 	sh scripts/gpu.sh metal "$(BIN)/python"
@@ -63,14 +64,17 @@ $(STAMPS)/venv: scripts/make_venv.sh
 
 # llama-cpp-python exists as source only: compiled once, with the flags this processor is safe with.
 $(STAMPS)/llama: $(STAMPS)/venv scripts/build_llama.py constraints/runtime.txt
-	$(BIN)/python scripts/build_llama.py
+	if [ -e $(STAMPS)/cuda ]; then sh scripts/gpu.sh cuda-llama "$(BIN)/python"; \
+	else $(BIN)/python scripts/build_llama.py; fi
 	@touch $@
 
 $(STAMPS)/talk: $(STAMPS)/llama pyproject.toml hatch_build.py
 	$(PIP) install --quiet -c constraints/runtime.txt -e '.[talk]'
+	if [ -e $(STAMPS)/cuda ]; then sh scripts/gpu.sh cuda-onnx "$(BIN)/python"; fi
 	@touch $@
 
 $(STAMPS)/all: $(STAMPS)/talk constraints/all.txt constraints/oracle.txt
 	$(PIP) install --quiet -c constraints/all.txt -e '.[talk,export,quant,quality,quality-pesq,plots,dev]'
 	$(PIP) install --quiet --no-deps -r constraints/oracle.txt
+	if [ -e $(STAMPS)/cuda ]; then sh scripts/gpu.sh cuda-onnx "$(BIN)/python"; fi
 	@touch $@

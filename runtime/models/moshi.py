@@ -59,12 +59,10 @@ class MoshiModel:
         threads: int = 1,
         device: str = "cpu",
         depth_device: str | None = None,
-        repack: bool = False,
     ) -> None:
         """Load what the manifest lists, hashes checked.
 
         device: of the main transformer; depth_device: of the depth graph, the same by default.
-        repack: see LlamaModel.
         Raises ArtifactError, ModelDamagedError, DeviceError, MissingPackageError.
         """
         folder = Path(artifact_dir)
@@ -76,7 +74,7 @@ class MoshiModel:
         self._threads = threads
         self.device = choose_accelerator(device)
         layers = 0 if self.device == "cpu" else _ALL_LAYERS
-        self._temporal = LlamaModel(folder / TEMPORAL_FILE, n_gpu_layers=layers, repack=repack)
+        self._temporal = LlamaModel(folder / TEMPORAL_FILE, n_gpu_layers=layers, repack=False)
         if (self._temporal.n_embd, self._temporal.n_vocab) != (
             self.spec.dim,
             self.spec.text_card_out,

@@ -12,8 +12,10 @@ from edge.errors import ModelDamagedError, UsageError
 from export.gguf import float_tensor, write_gguf
 from export.gguf_read import read_gguf
 from quant.gguf import quantize_gguf
-from quant.moshi import RECIPES, MoshiRecipe, quantize_moshi, quantize_named, type_of
 from quant.onnx_matmul import dequantize_blocks, quantize_blocks
+from quant.recipe import load_recipe
+from quant.run import quantize
+from quant.subject import open_subject
 from runtime.models.moshi import MoshiModel
 from tests.moshi_models import CONFIGS, export_model, random_weights, user_codes
 
@@ -76,56 +78,28 @@ def test_blocks_are_those_of_the_format(tmp_path: Path) -> None:
         read_gguf(tmp_path / "cut.gguf")
 
 
-def test_a_quantized_model_runs_and_stays_close(tmp_path: Path) -> None:
-    source = export_model(tmp_path, WIDE, random_weights(WIDE, 1))
-    codes = user_codes(WIDE, 8, 2)
-    reference = hidden_states(MoshiModel(source), codes)
-    likeness = {}
-    for name, recipe in {
-        "int8": MoshiRecipe("q8_0", "q8_0", 8, 8),
-        "int4": MoshiRecipe("q4_K", "q6_K", 4, 8),
-    }.items():
-        out = quantize_moshi(source, tmp_path / name, recipe, name=name)
-        model = MoshiModel(out)
-        assert model.spec.float_kv is False
-        likeness[name] = cosine(reference, hidden_states(model, codes))
-        small = sum(path.stat().st_size for path in out.iterdir())
-        assert small < 0.6 * sum(path.stat().st_size for path in source.iterdir())
-    assert likeness["int8"] > 0.995
-    assert likeness["int8"] > likeness["int4"] > 0.95
-
-
-def test_the_medium_mix_is_that_of_llama_cpp() -> None:
-    chosen = type_of(RECIPES["compact"], 32)
-    assert chosen("token_embd.weight") == "q6_K"
-    assert chosen("blk.5.attn_q.weight") == "q4_K"
-    more = {layer for layer in range(32) if chosen(f"blk.{layer}.ffn_down.weight") == "q6_K"}
-    assert more == {0, 1, 2, 3, 6, 9, 12, 15, 18, 21, 24, 27, 28, 29, 30, 31}
-
-
 def test_recipes_by_name_run_and_the_smaller_the_further_away(tmp_path: Path) -> None:
+    """The states of the main transformer under the same tokens, against the float model's."""
     source = export_model(tmp_path, WIDE, random_weights(WIDE, 1))
     codes = user_codes(WIDE, 6, 2)
     reference = hidden_states(MoshiModel(source), codes)
-    sizes, likeness = [], []
+    sizes, likeness = [], {}
     for name in ("float", "transparent", "int8", "compact", "int4", "tiny"):
-        made = quantize_named(source, name, tmp_path / name)
+        made = quantize(open_subject(source), load_recipe(name), tmp_path / name)
         model = MoshiModel(made.directory)
         assert (made.recipe, model.recipe) == (name, name)
+        assert model.spec.float_kv is (name == "float")
         sizes.append(made.size_bytes)
-        likeness.append(cosine(reference, hidden_states(model, codes)))
+        likeness[name] = cosine(reference, hidden_states(model, codes))
     assert sizes == sorted(sizes, reverse=True)
     assert made.size_bytes_before == sizes[0]
-    assert likeness[0] == pytest.approx(1.0, abs=1e-6)
-    # 8 bits are nearer than 4, and 4 nearer than 3; within a width the mix decides little.
-    assert min(likeness[:3]) > max(likeness[3:5])
-    assert min(likeness[3:5]) > likeness[5]
-    with pytest.raises(UsageError, match="unknown recipe"):
-        quantize_named(source, "best", tmp_path / "best")
-    with pytest.raises(UsageError, match="float"):
-        quantize_named(tmp_path / "int8", "int4", tmp_path / "twice")
-    assert not (tmp_path / "best").exists()
-    assert not (tmp_path / "twice").exists()
+    assert likeness["float"] == pytest.approx(1.0, abs=1e-6)
+    assert likeness["int8"] > 0.995
+    # 8 bits are nearer than 4; within a width the mix decides little.
+    assert min(likeness["transparent"], likeness["int8"]) > max(
+        likeness["compact"], likeness["int4"], likeness["tiny"]
+    )
+    assert min(likeness["compact"], likeness["int4"]) > 0.95
 
 
 def hidden_states(model: MoshiModel, codes: np.ndarray) -> np.ndarray:

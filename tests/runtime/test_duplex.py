@@ -149,9 +149,17 @@ def test_a_late_conversation_is_made_cheaper_step_by_step(model: MoshiModel) -> 
     assert not later[0].any()
     assert later[1].any()
     assert engine.relieve(state) is None  # there is no long past yet that could be left out
-    state.talk.window.next_position = 399
-    engine.finish(state)
     assert len(replies) == len(later) == 20
+    for _ in range(400):
+        state.talk, _ = model.step(state.talk, np.zeros(4, np.int64))
+    first, last = state.talk.context.span()
+    assert last - first + 1 == 400
+    assert "last 30 s" in str(engine.relieve(state))
+    run(engine, state, speech(3))
+    first, last = state.talk.context.span()
+    assert last - first + 1 == 375
+    assert engine.relieve(state) is None
+    engine.finish(state)
 
 
 def test_a_model_that_only_listens_gives_silence_and_its_heads(tmp_path: Path) -> None:
