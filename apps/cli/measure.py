@@ -52,6 +52,10 @@ def measure() -> None:
     "--with", "others", type=click.Path(path_type=Path), multiple=True, metavar="REPORT",
     help="Earlier reports for the picture of size and quality.",
 )  # fmt: skip
+@click.option(
+    "--codec", type=click.Path(path_type=Path), metavar="DIR",
+    help="Encodes the speech for a multistream model; without it its user says nothing real.",
+)  # fmt: skip
 @json_option
 def run(**given: Any) -> int:
     """Measure CANDIDATE against REFERENCE: weights, tokens, sound, words, speed.
@@ -113,7 +117,7 @@ def _measure(given: dict[str, Any], told: OnProgress) -> dict[str, Any]:
     )
     result, rows = measure_any(
         models, (reference, candidate), plan, speech=given["speech"], limit=given["limit"],
-        on_progress=told,
+        codec=given["codec"], on_progress=told,
     )  # fmt: skip
     result["gates_name"] = gates
     if out:

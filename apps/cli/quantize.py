@@ -21,7 +21,6 @@ COMMANDS = {
     "run": Lazy("apps.cli.quantize:run", "Write a smaller artifact (also without the word run)."),
     "inspect": Lazy("apps.cli.quantize_look:inspect", "List weights, sizes and outliers."),
     "plan": Lazy("apps.cli.quantize_look:plan", "What recipes would give, without writing."),
-    "calibrate": Lazy("apps.cli.quantize_find:calibrate", "Which columns matter, from speech."),
     "search": Lazy("apps.cli.quantize_find:search", "Find the best mix under a size."),
     "verify": Lazy("apps.cli.quantize_look:verify", "Hashes, round trip, the same bytes again."),
     "lift": Lazy("apps.cli.quantize:lift", "The float form of a model that computes in integers."),

@@ -82,7 +82,7 @@ def plan(
     from quant.subject import open_subject
 
     target = Target(
-        size_bytes=None if target_size is None else _bytes(target_size),
+        size_bytes=None if target_size is None else parse_size(target_size),
         bits_per_weight=target_bpw,
         device=device,
     )
@@ -171,7 +171,8 @@ def recipes(name: str | None, as_json: bool) -> None:
         click.echo(f"{each.name:<12} {each.about}")
 
 
-def _bytes(text: str) -> int:
+def parse_size(text: str) -> int:
+    """Bytes of a size such as 90MB. Raises UsageError."""
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         from edge.errors import UsageError

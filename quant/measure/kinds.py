@@ -10,13 +10,13 @@ from edge.errors import UsageError
 from quant.measure.cache import Cache
 from quant.measure.rows import Row
 from quant.measure.run import Plan, Progress, measure_codec, measure_folders
-from quant.measure.speech import Speech, read_speech
+from quant.measure.speech import Speech, Utterance, read_speech
 from quant.subject import Subject
 
 
 def measure_any(
     models: Sequence[Subject] | None, paths: tuple[Path, Path], plan: Plan, *,
-    speech: Path | None, limit: int | None, on_progress: Progress,
+    speech: Path | None, limit: int | None, codec: Path | None, on_progress: Progress,
 ) -> tuple[dict[str, Any], list[Row]]:  # fmt: skip
     """Measure whatever it is. models: None for two folders of sounds. Raises UsageError."""
     if models is None:
@@ -26,6 +26,8 @@ def measure_any(
     if reference.section == "mimi":
         clips = _clips(speech, limit)
         return measure_codec(reference, candidate, clips, plan, on_progress=on_progress)
+    if reference.section == "moshi":
+        return measure_streams(reference, candidate, speech, limit, plan, codec, on_progress)
     if reference.section == "tts":
         return measure_voice(reference, candidate, speech, limit, plan, on_progress)
     if reference.section == "asr":
@@ -124,3 +126,80 @@ def measure_recogniser(
         if all(arm in row.timing for row in rows)
     }
     return found, rows
+
+
+def measure_streams(
+    reference: Subject, candidate: Subject, speech: Path | None, limit: int | None, plan: Plan,
+    codec: Path | None, on_progress: Progress,
+) -> tuple[dict[str, Any], list[Row]]:  # fmt: skip
+    """A multistream model, led along the float model's own tokens.
+
+    codec: encodes the speech into what the user says; without it the user's codes are random.
+    """
+    import tempfile
+    from dataclasses import replace
+
+    from quant.measure.run import Arms, about, assemble, measure_arms
+    from quant.measure.streams import STREAM_GATES, conversations, make_stream_handler
+    from quant.measure.weights import weight_errors
+    from quant.recipe import Recipe, Rule
+    from quant.run import quantize
+    from quant.subject import check_lineage
+    from runtime.models.multistream.spec import MoshiSpec
+
+    check_lineage(reference, candidate)
+    assert reference.manifest is not None
+    spec = MoshiSpec.from_table(reference.manifest.config)
+    rules = (Rule("temporal:.*", "q2_K", "q4_0"), Rule(".*", "w4", "float", optional=True))
+    worst = Recipe("two bits", "", 0, "compact", {"moshi": rules}, "0" * 64)
+    with tempfile.TemporaryDirectory(prefix="edge-streams-") as scratch:
+        folder = Path(scratch)
+        if codec is None:
+            n = limit or 24
+            spoken = conversations(folder, spec.layout.n_user, spec.card, n=n)
+            talk = Speech(folder, tuple(spoken))
+        else:
+            clips = _clips(speech, limit)
+            talk = replace(clips, utterances=_encoded(clips, codec, spec.layout.n_user, folder))
+        bad = quantize(reference, worst, folder / "bad").directory
+        arms = Arms(str(candidate.path), str(reference.path), str(bad), STREAM_GATES)
+        rows, same, rejected = measure_arms(
+            make_stream_handler, (str(reference.path), str(Cache(plan.cache).folder)), arms, talk,
+            plan, on_progress, control_key=("streams", reference.fingerprint),
+        )  # fmt: skip
+        levels: dict[str, Any] = {
+            "weights": {"sqnr_db": weight_errors(reference, candidate, on_progress=on_progress)}
+        }
+        found = assemble(reference, candidate, rows, plan, STREAM_GATES, same, rejected, levels)
+        found["speech"] = about(talk)
+    streams = [name for name in found["metrics"] if name.endswith("_kl") and name != "audio_kl"]
+    levels["streams"] = {"kl": {name: found["metrics"][name]["mean"] for name in streams}}
+    labels = ["untrained weights: no claim about sound"] if plan.untrained else []
+    if codec is None:
+        labels.append("the user's codes are random: they are no speech")
+    found["labels"] = labels
+    return found, rows
+
+
+def _encoded(clips: Speech, codec: Path, n_user: int, folder: Path) -> tuple[Utterance, ...]:
+    """Speech as codes of the user's streams, a file for each clip."""
+    from dataclasses import replace
+
+    import numpy as np
+
+    from edge.frame import SAMPLE_RATE_HZ
+    from edge.wav import read_mono
+    from quant.measure.codec import in_frames
+    from runtime.models.mimi import MimiCodec
+
+    mimi = MimiCodec(codec)
+    found = []
+    for one in clips.utterances:
+        state, rows = mimi.start(), []
+        for frame in in_frames(read_mono(one.path, SAMPLE_RATE_HZ)):
+            state, codes = mimi.encode(state, frame)
+            rows.append(codes[:n_user])
+        path = folder / f"{one.name}.npy"
+        np.save(path, np.array(rows))
+        found.append(replace(one, path=path))
+    return tuple(found)

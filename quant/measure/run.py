@@ -44,8 +44,8 @@ _SPEECH_LIKE = 0.3  # ESTOI of the float codec against the recording
 _HISS_DB = -50.0
 # What must be exactly so where a model is compared with itself.
 _ZERO = ("mel_db", "pause_rise_db", "pesq_change", "estoi_change", "visqol_change",
-         "dnsmos_change", "plcmos_change")  # fmt: skip
-_ONE = ("tokens_mean", "same_words")
+         "dnsmos_change", "plcmos_change", "text_kl", "audio_kl", "artefact_change")  # fmt: skip
+_ONE = ("tokens_mean", "same_words", "text_same_top")
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,10 @@ class Dnsmos:
         pcm = np.clip(pcm_16k, -1, 1).astype(np.float32)
         while len(pcm) < _WINDOW_SAMPLES:
             pcm = np.concatenate([pcm, pcm])
+        # A clip that had to be repeated is in the first window whole.
         n_hops = int(len(pcm) // RATE_HZ - _WINDOW_SAMPLES / RATE_HZ) + 1
+        if len(pcm_16k) < _WINDOW_SAMPLES:
+            n_hops = 1
         overall, p808 = [], []
         for hop in range(n_hops):
             part = pcm[hop * RATE_HZ : hop * RATE_HZ + _WINDOW_SAMPLES]

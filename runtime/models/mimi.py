@@ -80,7 +80,7 @@ class MimiCodec:
         """
         directory = Path(artifact_dir)
         self.manifest = read_manifest(directory)
-        self.ring, self.n_codebooks, self.bins = _read_config(self.manifest, directory)
+        self.ring, self.n_codebooks, self.bins = ring_of(self.manifest, directory)
         verify(directory, self.manifest)
         self.recipe = self.manifest.recipe.name
         hashes = ",".join(sorted(record.sha256 for record in self.manifest.files))
@@ -166,7 +166,7 @@ class MimiCodec:
         return _Side(self._sessions[name], self.ring, self._graphs[name])
 
 
-def _read_config(manifest: Manifest, directory: Path) -> tuple[RingShape, int, int]:
+def ring_of(manifest: Manifest, directory: Path) -> tuple[RingShape, int, int]:
     """Attention's sizes, codes a frame and bins. Raises ArtifactError."""
     if manifest.kind != KIND:
         raise ArtifactError(f"{directory} is a {manifest.kind!r} artifact, not a {KIND!r} codec")
