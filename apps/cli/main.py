@@ -47,6 +47,7 @@ COMMANDS = {
     "quantize": Lazy("apps.cli.quantize:quantize", "Make an artifact smaller, by a recipe."),
     "mini": Lazy("apps.cli.mini:mini", "Train and examine the miniature duplex model."),
     "measure": Lazy("apps.cli.measure:measure", "What a smaller model does to sound, with a gate."),
+    "sweep": Lazy("apps.cli.sweep:sweep", "Many recipes made and measured, resumable."),
     "codec": Lazy("apps.cli.codec:codec", "Sound to tokens and back, through a Mimi codec."),
     "plan": Lazy("apps.cli.plan:plan", "What fits into 80 ms on this machine."),
     "bench": Lazy("apps.cli.bench:bench", "Measure speed on this machine."),

@@ -110,7 +110,7 @@ def _measure(given: dict[str, Any], told: OnProgress) -> dict[str, Any]:
         raise UsageError(f"unknown gates {gates!r}; known are {', '.join(TABLES)}")
     plan = Plan(
         margins=load_margins(gates, given["margins"]),
-        options=Options(_skipped(given["skip"])),
+        options=Options(skipped(given["skip"])),
         n_workers=given["workers"] or available_cores(),
         untrained=given["untrained"],
         timed=given["timed"],
@@ -126,7 +126,8 @@ def _measure(given: dict[str, Any], told: OnProgress) -> dict[str, Any]:
     return result
 
 
-def _skipped(text: str) -> tuple[str, ...]:
+def skipped(text: str) -> tuple[str, ...]:
+    """Names of metrics to leave out. Raises UsageError for one that there is not."""
     from edge.errors import UsageError
     from quant.measure.ears import SKIPPABLE
 

@@ -1,6 +1,7 @@
 """A voice against its float model, over sentences: with the float model's timing, then freely.
 
-With the timing held both say the same sounds at the same moments, so their samples can be compared.
+With timing and pitch track held, both say the same sounds at the same moments with the same
+excitation, so their samples can be compared: the least change of pitch would become one of phase.
 Left free, each is judged as it would be heard: scores, words, speaker, pitch and length.
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,10 @@ VOICE_GATES = (
     "pesq", "mel_db", "pause_rise_db", "dnsmos_change", "plcmos_change", "speaker", "wer_change",
     "duration_change", "pitch_change",
 )  # fmt: skip
+_PITCH = "f0"  # the output that drives the oscillator
 VOICE_NOTES = (
     "one synthetic voice: intervals are over sentences, and say nothing of other voices",
-    "SI-SDR has no gate: the voice's oscillator turns the least change of pitch into one of phase",
+    "PESQ, log-mel and pauses with the float model's timing and pitch track, all else left free",
 )
 
 
@@ -85,7 +87,7 @@ class _VoiceMeasurer:
             "reference": self._speak(theirs, one.text),
             "candidate": self._speak(ours, one.text),
         }
-        held = self._speak(ours, one.text, lengths=free["reference"]["lengths"])
+        held = self._speak(ours, one.text, held=free["reference"])
         ref, cand = free["reference"]["pcm"], free["candidate"]["pcm"]
         metrics = self._ears.aligned(ref, held["pcm"], rate_hz=SAMPLE_RATE_HZ)
         alone = {arm: self._ears.alone(free[arm]["pcm"], rate_hz=SAMPLE_RATE_HZ) for arm in free}
@@ -114,25 +116,32 @@ class _VoiceMeasurer:
             missing=self._ears.missing,
         )
 
-    def _speak(
-        self, arm: _Arm, text: str, lengths: Sequence[Float32] | None = None
-    ) -> dict[str, Any]:
-        """pcm, lengths of each phrase, and processor seconds of the network per second of sound."""
-        sounds, found, worked_s = [], [], 0.0
+    def _speak(self, arm: _Arm, text: str, held: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """pcm, lengths and pitch of each phrase, processor seconds of the network per second.
+
+        held: another arm's result, whose lengths and pitch are taken.
+        """
+        sounds, lengths, pitches, worked_s = [], [], [], 0.0
         for i, ids in enumerate(self._parts.phrases(text)):
             feeds: dict[str, NDArray[Any]] = {"ids": ids, "speed": np.ones(1, np.float32)}
             session = arm.free
-            if lengths is not None:
-                session, feeds[arm.name] = arm.held, lengths[i]
+            if held is not None:
+                session, feeds[arm.name] = arm.held, held["lengths"][i]
             began_s = time.process_time()
-            out: Mapping[str, NDArray[Any]] = session.run(feeds)
+            out: dict[str, NDArray[Any]] = session.run(feeds)
             worked_s += time.process_time() - began_s
-            sounds.append(self._parts.sound([v for k, v in out.items() if k != arm.name], seed=0))
-            found.append(out.get(arm.name, np.zeros(0, np.float32)))
+            lengths.append(out.pop(arm.name, np.zeros(0, np.float32)))
+            pitches.append(out.get(_PITCH))
+            if held is not None and pitches[-1] is not None:
+                out[_PITCH] = held["pitches"][i]
+            sounds.append(self._parts.sound(list(out.values()), seed=0))
         pcm = np.concatenate(sounds) if sounds else np.zeros(1, np.float32)
         return {
-            "pcm": pcm, "lengths": found, "work": worked_s / max(0.01, len(pcm) / SAMPLE_RATE_HZ),
-        }  # fmt: skip
+            "pcm": pcm,
+            "lengths": lengths,
+            "pitches": pitches,
+            "work": worked_s / max(0.01, len(pcm) / SAMPLE_RATE_HZ),
+        }
 
     def _words(
         self, one: Utterance, reference: Float32, candidate: Float32
