@@ -44,13 +44,14 @@ _INTERRUPTS = (
 _PAUSE_S = 0.25
 # The talker is another person: the same voice, lower by this factor.
 _LOWER = 0.84
+_DRIFT_PPM = 50.0
 # The device knows its own buffers, not the rest of the way.
 _UNTOLD_MS = 25.0
 
 
 @dataclass(frozen=True, slots=True)
 class EchoPlan:
-    """How much is tried. endurance_delays_ms: one talk of `minutes` each."""
+    """How much is tried. endurance_delays_ms: where one talk of `minutes` each ends."""
 
     delays_ms: tuple[float, ...] = (40, 100, 200, 300, 400)
     endurance_delays_ms: tuple[float, ...] = (40, 200, 400)
@@ -87,14 +88,17 @@ def run_echo(
     talks = []
     for delay_ms in plan.endurance_delays_ms if plan.minutes else ():
         told(f"{plan.minutes:g} minutes alone at {delay_ms:g} ms")
-        room = Room(delay_ms=delay_ms, drift_ppm=50, seed=int(delay_ms))
+        # The drift shortens the way; it ends at delay_ms, so that all of it was in the range.
+        first_ms = delay_ms + plan.minutes * 60 * _DRIFT_PPM / 1_000
+        room = Room(delay_ms=first_ms, drift_ppm=_DRIFT_PPM, seed=int(delay_ms))
         setting = Setting(room)
         canceller = EchoCanceller(
             noise_suppress=audio.noise_suppress,
-            delay_ms=max(0.0, delay_ms - _UNTOLD_MS),
+            delay_ms=max(0.0, first_ms - _UNTOLD_MS),
             warm_up_ms=audio.warm_up_ms,
         )
-        talks.append(alone(canceller, vad, policy, assistant, setting, minutes=plan.minutes))
+        talk = alone(canceller, vad, policy, assistant, setting, minutes=plan.minutes)
+        talks.append({"delay_ms": delay_ms, **talk})
     worst = max([float(str(report["worst_alone_percent"])), *(t["alone_percent"] for t in talks)])
     n_own = sum(talk["self_interruptions"] for talk in talks)
     return {
@@ -146,7 +150,7 @@ def alone(
             n_chunks += 1
             n_speech += speech_p >= SPEECH_P
     return {
-        "delay_ms": setting.room.delay_ms,
+        "first_delay_ms": setting.room.delay_ms,
         "minutes": minutes,
         "alone_percent": round(100 * n_speech / n_chunks, 3),
         "ducked": made[Decision.DUCKED],

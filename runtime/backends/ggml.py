@@ -6,11 +6,12 @@ import ctypes
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import MissingPackageError, ShapeError
+from edge.errors import MissingPackageError, ModelDamagedError, ShapeError
 from runtime.backends.llama import load_library
 
 Float32 = NDArray[np.float32]
@@ -106,3 +107,17 @@ class Ggml:
         traits = self._lib.ggml_get_type_traits(TYPES[kind]).contents
         traits.to_float(source.ctypes.data, out.ctypes.data, out.size)
         return out
+
+
+def requantize(source: Path, target: Path, kind: Literal["q8_0"], *, threads: int = 1) -> None:
+    """Write the weights of a GGUF, quantized already or not, as another type; one shot.
+
+    Raises ModelDamagedError where llama.cpp refuses the file, MissingPackageError.
+    """
+    lib = load_library()
+    params = lib.llama_model_quantize_default_params()
+    params.ftype = {"q8_0": lib.LLAMA_FTYPE_MOSTLY_Q8_0}[kind]
+    params.allow_requantize = True
+    params.nthread = threads
+    if lib.llama_model_quantize(bytes(source), bytes(target), ctypes.byref(params)) != 0:
+        raise ModelDamagedError(f"{source.name}: llama.cpp cannot write it as {kind}")

@@ -53,20 +53,6 @@ def _log_callback(lib: Any) -> Any:
     return callback
 
 
-def requantize(source: Path, target: Path, kind: Literal["q8_0"], *, threads: int = 1) -> None:
-    """Write the weights of a GGUF, quantized already or not, as another type; one shot.
-
-    Raises ModelDamagedError where llama.cpp refuses the file, MissingPackageError.
-    """
-    lib = load_library()
-    params = lib.llama_model_quantize_default_params()
-    params.ftype = {"q8_0": lib.LLAMA_FTYPE_MOSTLY_Q8_0}[kind]
-    params.allow_requantize = True
-    params.nthread = threads
-    if lib.llama_model_quantize(bytes(source), bytes(target), ctypes.byref(params)) != 0:
-        raise ModelDamagedError(f"{source.name}: llama.cpp cannot write it as {kind}")
-
-
 @dataclass(frozen=True, slots=True)
 class ContextOptions:
     """How a context is made.
@@ -217,6 +203,27 @@ class LlamaContext:
             self._place(batch, len(part), first_pos + start, want_last=last, want_all=False)
             self._run(batch)
         return self._view(self._lib.llama_get_logits_ith(self._require_open(), -1), self._n_vocab)
+
+    def decode_tokens_at(
+        self, tokens: Sequence[int], first_pos: int, at: int
+    ) -> tuple[Float32, Float32]:
+        """As decode_tokens, but logits (n_vocab,) after token `at` as well as after the last one.
+
+        Copies. One call where the tokens fit a batch, which costs less than two.
+        """
+        if not 0 <= at < len(tokens):
+            raise ShapeError("decode_tokens_at", got=at, want=f"0 to {len(tokens) - 1}")
+        if len(tokens) > self._options.n_batch:
+            logits = self.decode_tokens(tokens[: at + 1], first_pos).copy()
+            rest = tokens[at + 1 :]
+            return logits, self.decode_tokens(rest, first_pos + at + 1).copy() if rest else logits
+        batch = self._tokens_in(tokens)
+        self._place(batch, len(tokens), first_pos, want_last=True, want_all=False)
+        batch.logits[at] = True
+        self._run(batch)
+        getter, ctx = self._lib.llama_get_logits_ith, self._require_open()
+        middle = self._view(getter(ctx, at), self._n_vocab).copy()
+        return middle, self._view(getter(ctx, -1), self._n_vocab).copy()
 
     def decode_embeddings(
         self, x: Float32, first_pos: int, *, want_all: bool = False

@@ -36,11 +36,15 @@ class Sampling:
 
 @dataclass(slots=True)
 class ChatState:
-    """One conversation's cache: the library's handle and the tokens it holds, in order."""
+    """One conversation's cache: the library's handle and the tokens it holds, in order.
+
+    logits: float32 (n_vocab,) after the last of them, if they are known already.
+    """
 
     context: LlamaContext
     random: np.random.Generator
     tokens: list[int] = field(default_factory=list)
+    logits: NDArray[np.float32] | None = None
 
 
 class ChatModel:
@@ -92,13 +96,17 @@ class ChatModel:
         """Probability (0..1) that the last message is a whole one: that it may end where it ends.
 
         "Please tell me the" is near 0, "What do bees make" above 0.1. Whatever mark the recogniser
-        put at its end is not believed. The cache is brought up to there, so a reply follows for
-        little more.
+        put at its end is not believed. The cache is brought up to where a reply begins in the same
+        pass, so a reply follows for next to nothing.
         """
         said = {**messages[-1], "content": messages[-1]["content"].rstrip(" .,?!;:-")}
         open_end = [*messages[:-1], said]
         tokens = self._before_end(open_end, self._prompt(open_end), n_unsure=0)
-        logits, _ = self._advance(state, tokens)
+        whole = self._prompt(messages)
+        if tokens and _n_shared(tokens, whole) == len(tokens):
+            logits = self._advance_past(state, whole, len(tokens) - 1)
+        else:
+            logits, _ = self._advance(state, tokens)
         if not logits.size:
             return 0.0
         weights = np.exp(logits - logits.max())
@@ -116,7 +124,11 @@ class ChatModel:
 
         Between two pieces the caller may do as it likes: nothing computes then.
         """
-        logits, _ = self._advance(state, self._prompt(messages))
+        tokens = self._prompt(messages)
+        if state.logits is not None and state.tokens == tokens:
+            logits = state.logits
+        else:
+            logits, _ = self._advance(state, tokens)
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         written: list[int] = []
         room = min(sampling.max_tokens, self.n_ctx - len(state.tokens) - 1)
@@ -127,6 +139,7 @@ class ChatModel:
             written.append(token)
             if piece := decoder.decode(self._model.piece(token)):
                 yield piece
+            state.logits = None
             logits = state.context.decode_tokens([token], len(state.tokens))
             state.tokens.append(token)
         if tail := decoder.decode(b"", True):
@@ -157,16 +170,29 @@ class ChatModel:
 
     def _advance(self, state: ChatState, tokens: list[int]) -> tuple[NDArray[np.float32], int]:
         """Evaluate what the cache does not hold yet; at least the last token, for its logits."""
-        _drop_block(state, tokens)
-        n_kept = min(_n_shared(state.tokens, tokens), max(0, len(tokens) - 1))
-        state.context.forget(n_kept)
-        del state.tokens[n_kept:]
-        new = tokens[n_kept:]
+        new, n_kept = self._cut_to(state, tokens, len(tokens) - 1)
         if not new:
             return np.empty(0, np.float32), 0
         logits = state.context.decode_tokens(new, n_kept)
         state.tokens.extend(new)
         return logits, len(new)
+
+    def _advance_past(self, state: ChatState, tokens: list[int], at: int) -> NDArray[np.float32]:
+        """Evaluate all tokens; the logits after token `at`. Those after the last are kept too."""
+        new, n_kept = self._cut_to(state, tokens, at)
+        logits, last = state.context.decode_tokens_at(new, n_kept, at - n_kept)
+        state.tokens.extend(new)
+        state.logits = last
+        return logits
+
+    def _cut_to(self, state: ChatState, tokens: list[int], most: int) -> tuple[list[int], int]:
+        """Cut the cache to what it shares with tokens, `most` at most; what is new, from where."""
+        _drop_block(state, tokens)
+        n_kept = min(_n_shared(state.tokens, tokens), max(0, most))
+        state.context.forget(n_kept)
+        del state.tokens[n_kept:]
+        state.logits = None
+        return tokens[n_kept:], n_kept
 
 
 def choose(

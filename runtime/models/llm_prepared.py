@@ -31,7 +31,7 @@ from edge.manifest import (
     write_manifest,
 )
 from edge.store import ModelStore
-from runtime.backends.llama import requantize
+from runtime.backends.ggml import requantize
 
 log = logging.getLogger(__name__)
 
