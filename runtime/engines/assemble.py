@@ -11,11 +11,12 @@ from runtime.cores import CoreBudget, available_cores
 from runtime.engines.cascade import CascadeEngine
 from runtime.engines.cascade_state import CascadeConfig
 from runtime.engines.draft import Crew, DraftMaker
-from runtime.engines.roles import Roles
+from runtime.engines.roles import Roles, Speaker
 from runtime.engines.speakable import load_speller, speakable
 from runtime.engines.turns import TurnPolicy
 from runtime.engines.workers import ThreadWorker
 from runtime.models.asr import Recogniser
+from runtime.models.kokoro import KokoroVoice
 from runtime.models.llm import ChatModel
 from runtime.models.llm_prepared import prepared
 from runtime.models.tts import Voice
@@ -45,7 +46,7 @@ def open_cascade(
         recogniser = pool.submit(lambda: Recogniser(store.files(names.asr)))
         end_of_turn = pool.submit(lambda: EndOfTurn(store.files(names.turn)))
         chat = pool.submit(lambda: _chat(config, store))
-        voice = pool.submit(lambda: Voice(store.files(names.tts)))
+        voice = pool.submit(lambda: _voice(config, store))
         speller = load_speller()
         roles = Roles(
             activity.result().start,
@@ -92,3 +93,12 @@ def _chat(config: Config, store: ModelStore) -> ChatModel:
     if gguf is None:
         (gguf,) = (path for path in store.files(name).values() if path.suffix == ".gguf")
     return ChatModel(gguf, n_ctx=config.context.budget_tokens + _CTX_MARGIN_TOKENS)
+
+
+def _voice(config: Config, store: ModelStore) -> Speaker:
+    name = config.models.tts
+    if store.lock.get(name).format != "kokoro":
+        return Voice(store.files(name))
+    starter = next(entry.name for entry in store.lock.starter() if entry.role == "tts")
+    speller = Voice(store.files(starter))
+    return KokoroVoice(store.files(name), speller.phonemes, voice=config.talk.voice)

@@ -73,6 +73,10 @@ class Voice:
         pcm = np.asarray(self._hibari(text, speed=speed, seed=seed), np.float32)
         return Speech(trim(pcm), text)
 
+    def phonemes(self, text: str) -> list[str]:
+        """Text as phonemes in Kokoro's alphabet, in the pieces that it is spoken in."""
+        return list(self._hibari.phonemize(text))
+
 
 class VoiceParts:
     """A voice in two halves with the network left out: what goes into it, what is made of it.
