@@ -94,6 +94,9 @@ class TurnsConfig:
     """Silence that ends a turn under "fixed", and under "adaptive" where the signs say nothing."""
     max_pause_ms: int = _within(1_312, 96, 10_000)
     """Silence that ends a turn under "adaptive" even if it seems unfinished; never the shorter."""
+    ahead: bool = True
+    """Prepare the reply in every pause, and listen ahead: quicker, for work that is thrown away
+    where the user goes on."""
     barge_in: bool = True
     """Whether speaking over the assistant makes it stop and listen."""
     stop_words: tuple[str, ...] = ("stop",)

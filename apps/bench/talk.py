@@ -151,7 +151,7 @@ def summarise(rows: Sequence[dict[str, Any]], trace: Trace) -> dict[str, Any]:
 
 def sequential(session_config: Any) -> Any:
     """The configuration of a plain sequential loop: fixed silence, nothing prepared ahead."""
-    return replace(session_config, turns=replace(session_config.turns, policy="fixed"))
+    return replace(session_config, turns=replace(session_config.turns, policy="fixed", ahead=False))
 
 
 def _quantiles(values: Sequence[float]) -> dict[str, float]:

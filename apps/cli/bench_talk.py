@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 @click.option(
     "--against",
     type=click.Choice(["sequential"]),
-    help="Run a second assistant in turn: a plain loop with a fixed silence.",
+    help="Ask a second assistant in turn, with the same models: a plain loop, one stage after "
+    "the other, after a fixed silence.",
 )
 @click.option(
     "--behind",

@@ -81,6 +81,7 @@ def cascade_config(config: Config) -> CascadeConfig:
         policy,
         budget_tokens=config.context.budget_tokens,
         stop_words=tuple(config.turns.stop_words),
+        ahead=config.turns.ahead,
         duck_db=config.audio.duck_db,
         faint_db=config.turns.faint_db,
         own_words=config.turns.own_words,

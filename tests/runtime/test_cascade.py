@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from edge.config import AudioConfig, Config, TurnsConfig
 from edge.frame import SAMPLE_RATE_HZ, Reply
+from runtime.engines.assemble import cascade_config
 from runtime.engines.cascade_state import CascadeConfig
 from runtime.engines.turns import TurnPolicy
 from tests.runtime.tones import LengthRecogniser, Sure, World, events, facts, hush, loud_s, tone
@@ -54,8 +58,6 @@ def test_equal_sound_gives_equal_replies() -> None:
 
 
 def _without_timings(world: World) -> list:  # type: ignore[type-arg]
-    from dataclasses import replace
-
     return [
         replace(r, events=tuple(e for e in r.events if e.kind != "stage")) for r in world.replies
     ]
@@ -247,3 +249,41 @@ def test_a_long_conversation_stays_within_its_budget() -> None:
         world.hear(hush(0.3))
     assert all(sum(len(m.split()) for m in shown) <= 66 for shown in world.chat.shown)
     assert world.chat.shown[-1][0] == "be brief"
+
+
+def test_push_to_talk_answers_what_was_said_while_the_key_was_down_and_nothing_else() -> None:
+    world = World(config=CascadeConfig(policy=TurnPolicy(push_to_talk=True)))
+    world.hear(tone(1.0), hush(2.0))
+    assert events(world.replies) == []
+    world.key_down = True
+    world.hear(hush(0.4), tone(0.6), hush(1.2), tone(0.4))
+    assert "reply_started" not in events(world.replies), "no pause ends a turn"
+    world.key_down = False
+    (started,) = facts(world.until("reply_started"), "reply_started")
+    assert str(started["user"]).count("word") >= 5
+    world.hear(hush(0.4))
+    world.key_down = True
+    assert "yielded" in events(world.hear(hush(0.2)))
+
+
+@pytest.mark.parametrize("policy", ["adaptive", "fixed", "push-to-talk"])
+def test_a_policy_is_picked_by_configuration(policy: str) -> None:
+    turns = TurnsConfig(
+        policy=policy, end_silence_ms=500, backchannel_ms=300, faint_db=9, stop_words=("halt",)
+    )
+    made = cascade_config(Config(turns=turns, audio=AudioConfig(duck_db=-6.0)))
+    assert (made.policy.adaptive, made.policy.push_to_talk) == (
+        policy == "adaptive",
+        policy == "push-to-talk",
+    )
+    assert (made.policy.patient_ms, made.policy.backchannel_ms) == (500, 300)
+    assert (made.stop_words, made.duck_db, made.faint_db) == (("halt",), -6.0, 9)
+    assert cascade_config(Config(turns=replace(turns, ahead=False))).ahead is False
+
+
+def test_each_end_hold_and_resumption_says_why() -> None:
+    world = World()
+    interrupted_by(world, "")
+    told = {e.kind: e.facts for r in world.replies for e in r.events}
+    for kind in ("user_ended", "user_held", "user_yielded", "reply_resumed"):
+        assert told[kind]["why"]
