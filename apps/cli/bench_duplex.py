@@ -35,6 +35,7 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.option("--cached", type=click.IntRange(0), default=0, help="Frames held before it begins.")
 @click.option("--threads", type=click.IntRange(1), help="Cores; all by default.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, metal or auto.")
+@click.option("--depth-device", help="Of the depth transformer, if another.")
 @click.option("--kv", type=click.Choice(["auto", "f32", "f16", "q8_0"]), default="auto")
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="FILE", help="Also write the JSON here."
@@ -52,6 +53,7 @@ def bench_duplex(
     cached: int,
     threads: int | None,
     device: str,
+    depth_device: str | None,
     kv: Any,
     out: Path | None,
     as_json: bool,
@@ -80,7 +82,7 @@ def bench_duplex(
                 n_layers=layers,
             )
         assert model is not None
-        options = duplex.BenchOptions(frames, cached, n_threads, device, kv)
+        options = duplex.BenchOptions(frames, cached, n_threads, device, depth_device, kv)
         report = duplex.bench_duplex(
             model, codec, options, bandwidth=lambda: measured_bandwidth_gb_s(n_threads)
         )
@@ -118,10 +120,16 @@ def _show(result: dict[str, Any]) -> None:
     console.print(table)
     roofline, frames = result["roofline"], result["frames"]
     for stage in ("temporal", "depth"):
+        reached = roofline[stage]
+        share = ""
+        if reached["share"] is not None:
+            share = (
+                f", {reached['share']:.0%} of the {roofline['bandwidth_gb_per_s']} GB/s measured "
+                "here"
+            )
         console.print(
             f"{stage}: {result['bytes_per_frame'][stage] / 1e9:.2f} GB a frame at "
-            f"{roofline[stage]['gb_per_s']} GB/s, {100 * roofline[stage]['share']:.0f} % of the "
-            f"{roofline['bandwidth_gb_per_s']} GB/s measured here",
+            f"{reached['gb_per_s']} GB/s{share}",
             highlight=False,
         )
     console.print(
