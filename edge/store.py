@@ -155,7 +155,13 @@ def _fault(path: Path, file: LockFile, *, hashed: bool) -> str:
 
 
 def _in_distribution(source: PackageSource, file: LockFile) -> Path | None:
-    """The file inside the installed distribution, if that is installed in the locked version."""
+    """The file inside the installed distribution, if that is installed in the locked version.
+
+    What comes with edgevoice itself lies beside this package, also where it runs from a checkout.
+    """
+    if source.distribution == "edgevoice":
+        path = Path(__file__).resolve().parents[1] / (source.prefix + file.path)
+        return path if path.is_file() else None
     try:
         distribution = importlib.metadata.distribution(source.distribution)
     except importlib.metadata.PackageNotFoundError:

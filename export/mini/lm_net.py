@@ -67,7 +67,7 @@ class LmSizes:
             "card": self.card,
             "num_heads": self.n_heads,
             "num_layers": self.n_layers,
-            "dim_feedforward": self.hidden * 3 // 2,
+            "hidden_scale": 1.5 * self.hidden / self.dim,
             "layer_scale": None,
             "context": self.context,
             "max_period": 10_000,

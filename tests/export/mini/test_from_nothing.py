@@ -1,0 +1,91 @@
+"""The whole recipe in a minute: sound, codec, model, artifact, and a conversation with it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytestmark = [
+    pytest.mark.skipif(
+        os.environ.get("EDGE_SLOW") != "1", reason="takes a minute; EDGE_SLOW=1 runs it"
+    ),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+torch = pytest.importorskip("torch", reason="training is torch")
+
+from edge.frame import FRAME_SAMPLES  # noqa: E402
+from edge.store import ModelStore  # noqa: E402
+from export.mimi_config import MimiConfig  # noqa: E402
+from export.mini import intents, workshop  # noqa: E402
+from export.mini.bank import BankPlan, make_bank, open_bank  # noqa: E402
+from export.mini.codec_train import CodecRecipe, CodecTrainer, Crops  # noqa: E402
+from export.mini.codec_use import open_codec  # noqa: E402
+from export.mini.conversations import Maker  # noqa: E402
+from export.mini.corpus import Ear, load_studio, make_shard, open_shards  # noqa: E402
+from export.mini.evaluate import through  # noqa: E402
+from export.mini.lm_net import LmSizes  # noqa: E402
+from export.mini.lm_train import LmRecipe, LmTrainer  # noqa: E402
+from export.mini.package import CODEC_FOLDER, Parts, write_artifact  # noqa: E402
+from export.mini.text_pieces import open_pieces, train_pieces  # noqa: E402
+from runtime.engines.duplex import DuplexOptions, open_duplex  # noqa: E402
+
+CODEC = CodecRecipe(
+    sizes=MimiConfig(
+        n_filters=4, dimension=32, n_heads=2, n_layers=1, feedforward=64, context=20,
+        codebook_dim=16, n_codebooks=8, bins=64,
+    ),
+    plain_steps=20, n_crops=2,
+)  # fmt: skip
+LM = LmRecipe(
+    sizes=LmSizes(dim=256, n_layers=2, hidden=256, card=64, text_card=300, depth_hidden=256),
+    n_conversations=10, batch=5, n_frames=100, user_noise=0.0,
+)  # fmt: skip
+
+
+def _unheard(_done: object, _total: object = 0) -> None:
+    """Progress that nobody watches."""
+
+
+@pytest.mark.real
+def test_ten_conversations_are_learnt_and_the_artifact_holds_them(
+    starter_models: ModelStore, tmp_path: Path
+) -> None:
+    assert starter_models.files("hibari-heart")
+    studio = load_studio()
+    make_shard(tmp_path / "corpus", 0, 12, studio, Ear(), _unheard)
+    crops = Crops(open_shards(tmp_path / "corpus"), CODEC)
+    trainer = CodecTrainer(CODEC, crops, tmp_path / "codec.safetensors")
+    trainer.train(40, _unheard)
+    assert trainer.state.phase == "quantized"
+    trainer.finish(20, tmp_path / "frozen.safetensors", _unheard)
+    codec = open_codec(tmp_path / "frozen.safetensors", CODEC)
+
+    some = [i for i in intents.core_intents() if i.key in ("hello", "capital-France")]
+    plan = BankPlan(voices_per_ask=1, held_out_voices_per_ask=1, n_noises=2)
+    make_bank(tmp_path / "bank", some, plan, studio, _unheard)
+    train_pieces(workshop.spoken_words(), 300, tmp_path / "tokenizer.model")
+    pieces = open_pieces(tmp_path / "tokenizer.model")
+    bank = open_bank(tmp_path / "bank", codec.name, codec.encode, _unheard)
+    maker = Maker(bank, pieces, codec.encode)
+    learner = LmTrainer(LM, maker, tmp_path / "lm.safetensors")
+    learner.train(120, _unheard)
+    assert learner.state.curve[-1]["words"] > 0.9
+    again = LmTrainer(LM, maker, tmp_path / "lm.safetensors")
+    assert again.state.step == 120
+
+    parts = Parts(
+        tmp_path / "frozen.safetensors", tmp_path / "lm.safetensors", tmp_path / "tokenizer.model"
+    )
+    made = write_artifact(parts, CODEC, replace(LM), tmp_path / "artifact")
+    engine = open_duplex(made, threads=1, options=DuplexOptions(greedy=True))
+    assert (made / CODEC_FOLDER).is_dir()
+    asked = bank.of("ask")[0]
+    start = asked.first_frame * FRAME_SAMPLES
+    piece = bank.audio[start : start + asked.n_frames * FRAME_SAMPLES]
+    sound = np.asarray(piece / np.float32(32767), np.float32)
+    codes, _ = through(engine.codec, sound)
+    assert np.mean(codes == codec.encode(sound)) > 0.99
