@@ -17,20 +17,25 @@ _EPS = 1e-5
 
 
 class _Weights(nn.Module):
-    """Holds tensors by our names, dots as underscores, so that initializers keep readable names."""
+    """Holds tensors by our names, dots as underscores, so that initializers keep readable names.
+
+    Linear layers are stored as (in, out) and multiplied plainly: recipes look for MatMul.
+    """
 
     def __init__(self, weights: WhisperWeights, prefixes: tuple[str, ...]) -> None:
         super().__init__()
         for name, value in weights.tensors.items():
             if name.startswith(prefixes):
-                self.register_buffer(name.replace(".", "_"), torch.from_numpy(value.copy()))
+                is_linear = value.ndim == 2 and name.endswith(".weight")
+                stored = value.T if is_linear else value
+                self.register_buffer(name.replace(".", "_"), torch.from_numpy(stored.copy()))
 
     def get(self, name: str) -> Tensor:
         """One tensor by its dotted name."""
         return self.get_buffer(name.replace(".", "_"))
 
     def linear(self, name: str, x: Tensor) -> Tensor:
-        return functional.linear(x, self.get(f"{name}.weight"), self.get(f"{name}.bias"))
+        return x @ self.get(f"{name}.weight") + self.get(f"{name}.bias")
 
     def norm(self, name: str, x: Tensor) -> Tensor:
         weight, bias = self.get(f"{name}.weight"), self.get(f"{name}.bias")
@@ -106,14 +111,15 @@ class WhisperCross(nn.Module):
 class WhisperDecoder(nn.Module):
     """One token: logits (n_tokens,) and what it adds to the cache of keys and values.
 
-    The embedding and the output layer are one matrix, stored as (d, n_tokens).
+    The embedding and the output layer are one matrix, stored twice: by row for what goes in, by
+    column for what comes out, so that recipes can make each as small as it stands.
     """
 
     def __init__(self, weights: WhisperWeights) -> None:
         super().__init__()
         self.w = _Weights(weights, ("decoder.",))
         embedding = torch.from_numpy(weights.tensors["decoder.embedding"].copy())
-        self.w.register_buffer("decoder_embedding", embedding.T.contiguous())
+        self.w.register_buffer("decoder_output", embedding.T.contiguous())
         self.n_layers = weights.n_layers("decoder")
         self.width, self.n_tokens = weights.width, len(embedding)
 
@@ -127,8 +133,7 @@ class WhisperDecoder(nn.Module):
         cross_v: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         w = self.w
-        embedding = w.get("decoder.embedding")
-        x = embedding.index_select(1, token).T
+        x = w.get("decoder.embedding").index_select(0, token)
         x = x + w.get("decoder.positions").index_select(0, position)
         new_k, new_v = [], []
         for layer in range(self.n_layers):
@@ -142,7 +147,7 @@ class WhisperDecoder(nn.Module):
             q = heads(w.linear(f"{at}.cross.q", w.norm(f"{at}.cross.norm", x)))
             x = x + w.linear(f"{at}.cross.o", attend(q, cross_k[layer], cross_v[layer]))
             x = x + feed_forward(w, at, x)
-        logits = (w.norm("decoder.norm", x) @ embedding)[0]
+        logits = (w.norm("decoder.norm", x) @ w.get("decoder.output"))[0]
         return logits, torch.stack(new_k), torch.stack(new_v)
 
     def inputs(self) -> list[TensorSpec]:

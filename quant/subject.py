@@ -16,6 +16,7 @@ from quant.onnx_products import GraphEditor
 from quant.onnx_weights import Weight, weights_of
 from runtime.backends.ggml import NAMES
 from runtime.models.multistream.spec import DEPTH_FILE, TEMPORAL_FILE
+from runtime.models.whisper import KIND as WHISPER
 
 Role = Literal["tts", "asr", "llm", "codec"]
 Engine = Literal["graph", "blocks", "gguf"]
@@ -134,6 +135,9 @@ def open_subject(path: Path, *, role: str | None = None, checked: bool = True) -
         if DEPTH_FILE in listed:
             parts.append(Part("depth", folder / DEPTH_FILE, "blocks"))
         return Subject(folder, "moshi", tuple(parts), manifest)
+    if manifest.kind == WHISPER:
+        parts = [Part(graph.name, folder / graph.file, "graph") for graph in manifest.graphs]
+        return Subject(folder, "asr", tuple(parts), manifest, "asr")
     if manifest.kind.startswith(FOREIGN):
         found = _role(manifest.kind.removeprefix(FOREIGN))
         files = [r.path for r in manifest.files if r.path.endswith((".onnx", ".gguf"))]

@@ -1,9 +1,8 @@
-"""`edge export asr`: a recogniser's float weights as ONNX graphs that recipes can be tried on."""
+"""`edge export asr`: a Whisper checkpoint becomes ONNX graphs, checked against torch."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -13,29 +12,51 @@ from apps.cli.options import json_option
 
 @click.command("asr")
 @click.option(
-    "--checkpoint", type=click.Path(path_type=Path), metavar="DIR",
-    help="Folder of a CTranslate2 Whisper model in float16 or float32; default: the starter's.",
-)  # fmt: skip
+    "--checkpoint",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="DIR",
+    help="A Whisper folder: CTranslate2's (float16 or float32) or transformers'. The name of a "
+    "recogniser in models.lock serves too.",
+)
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="A new folder."
 )
 @json_option
-def asr(checkpoint: Path | None, out: Path, as_json: bool) -> None:
-    """Export a Whisper recogniser as encoder and decoder graphs.
+def asr(checkpoint: Path, out: Path, as_json: bool) -> None:
+    """Export a Whisper checkpoint as encoder, cross keys and decoder step, in float32.
 
-    CTranslate2 rounds to 8 bits while it loads; its file holds the float weights, and those are
-    what is written here.
+    Windows may be as short as the speech. What `edge quantize` makes of the artifact can be
+    compared with `edge bench asr --artifact DIR`.
     """
-    from edge.lock import read_lock
-    from edge.store import ModelStore, size_text
-    from export.whisper import export_whisper
+    from apps.cli.stages import stages
+    from edge.store import size_text
+    from export.asr import export_asr
 
-    source = checkpoint or ModelStore(read_lock()).directory("whisper-tiny.en")
-    made = export_whisper(source, out)
+    folder = checkpoint if checkpoint.exists() else _from_lock(checkpoint)
+    with stages() as told:
+        made = export_asr(folder, out, on_progress=told)
     if as_json:
-        click.echo(json.dumps(asdict(made) | {"directory": str(made.directory)}))
-    else:
         click.echo(
-            f"{out}: {made.n_layers} layers each way, {made.dim} wide, {made.n_tokens} tokens, "
-            f"{size_text(made.size_bytes)}"
+            json.dumps(
+                {
+                    "artifact": str(made.directory),
+                    "size_bytes": made.size_bytes,
+                    "tokens": made.n_tokens,
+                    "errors": made.errors,
+                }
+            )
         )
+        return
+    click.echo(f"{made.directory}: {size_text(made.size_bytes)}, {made.n_tokens} tokens")
+    for name, error in made.errors.items():
+        click.echo(f"  {name}: at most {error:.1e} from torch")
+
+
+def _from_lock(name: Path) -> Path:
+    """The folder of a fetched recogniser. Raises what the store raises for an unknown name."""
+    from edge.lock import read_lock
+    from edge.store import ModelStore
+
+    files = ModelStore(read_lock()).files(str(name))
+    return next(iter(files.values())).parent

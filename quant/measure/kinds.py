@@ -12,6 +12,7 @@ from quant.measure.rows import Row
 from quant.measure.run import Plan, Progress, measure_codec, measure_folders
 from quant.measure.speech import Speech, Utterance, read_speech
 from quant.subject import Subject
+from runtime.models.whisper import KIND as WHISPER
 
 
 def measure_any(
@@ -99,7 +100,7 @@ def measure_recogniser(
     from quant.subject import check_lineage
 
     check_lineage(reference, candidate)
-    if reference.manifest is None or reference.manifest.config.get("family") != "whisper":
+    if reference.manifest is None or reference.manifest.kind != WHISPER:
         raise UsageError(f"{reference.path}: only recognisers of `edge export asr` can be measured")
     with tempfile.TemporaryDirectory(prefix="edge-bad-") as scratch:
         bad = quantize(reference, bad_recipe(), Path(scratch) / "bad").directory
