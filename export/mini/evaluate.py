@@ -83,7 +83,7 @@ def codec_report(
             code, made = through(codec, spoken.pcm)
             codes.append(code)
             scores.append(estoi(spoken.pcm, made))
-            if name in ("own", "real"):
+            if name in ("own", "real") and spoken.text:  # some recordings have no transcript
                 missed, n = word_errors(spoken.text, judge.words(made))
                 errors, total = errors + missed, total + n
                 plain += word_errors(spoken.text, judge.words(spoken.pcm))[0]
