@@ -37,6 +37,7 @@ COMMANDS = {
     "privacy": Lazy("apps.cli.privacy:privacy", "Show and enforce that nothing leaves here."),
     "serve": Lazy("apps.cli.serve:serve", "Hold sound and models, for the tray and for keys."),
     "ctl": Lazy("apps.cli.ctl:ctl", "Tell the running daemon what to do."),
+    "tray": Lazy("apps.cli.tray:tray", "Show the daemon in the desktop's tray."),
     "appliance": Lazy("apps.cli.appliance:appliance", "Make a machine that only talks."),
     "devices": Lazy("apps.cli.devices:devices", "List microphones and speakers."),
     "models": Lazy("apps.cli.models:models", "List, fetch, verify and import models."),

@@ -21,6 +21,7 @@ MAX_FUNCTION_LINES = 60
 # The modules that may import a heavy library, by statement or by name (importlib); import-linter
 # sees only the statements. A package stands for all of its modules.
 OWNERS = {
+    "PySide6": {"apps.tray"},
     "ctranslate2": {"runtime.backends.ct2"},
     "hibari": {"runtime.models.tts"},
     "llama_cpp": {"runtime.backends.llama"},

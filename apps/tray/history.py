@@ -1,0 +1,105 @@
+"""The history window: search what was kept, export it, or remove it for good."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PySide6.QtWidgets import (
+    QFileDialog,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QMessageBox,
+    QPushButton,
+    QTextBrowser,
+    QVBoxLayout,
+    QWidget,
+)
+
+from edge.atomic import write_text
+from edge.config import load_config
+from edge.errors import EdgeError
+from edge.history import History, Turn, to_json, to_markdown, to_text
+
+
+class HistoryWindow(QWidget):
+    """Kept turns, newest last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setWindowTitle("edgevoice – history")
+        self.resize(560, 480)
+        self.search = QLineEdit(placeholderText="search")
+        self.search.textChanged.connect(self.refresh)
+        self.text, self.count = QTextBrowser(), QLabel()
+        export, purge = QPushButton("Export …"), QPushButton("Remove everything …")
+        export.clicked.connect(self._choose_export)
+        purge.clicked.connect(self._ask_purge)
+        below = QHBoxLayout()
+        below.addWidget(self.count, 1)
+        below.addWidget(export)
+        below.addWidget(purge)
+        whole = QVBoxLayout(self)
+        whole.addWidget(self.search)
+        whole.addWidget(self.text, 1)
+        whole.addLayout(below)
+
+    def refresh(self) -> None:
+        """Read the file anew."""
+        history = _open()
+        try:
+            turns = list(history.turns())
+        except EdgeError as error:
+            self.count.setText(str(error))
+            return
+        shown = matching(turns, self.search.text())
+        self.text.setPlainText(to_text(iter(shown)))
+        state = "" if history.enabled else "; history is off, nothing is being kept"
+        self.count.setText(f"{len(shown)} of {len(turns)} turns{state}")
+
+    def export(self, path: Path) -> None:
+        """Write every kept turn; the name says in which form. Raises EdgeError."""
+        forms = {".json": to_json, ".md": to_markdown}
+        turns = _open().turns()
+        write_text(path, forms.get(path.suffix, to_text)(turns) + "\n")
+
+    def purge(self) -> int:
+        """Remove every kept turn; how many there were. Raises EdgeError."""
+        n_turns = _open().purge()
+        self.refresh()
+        return n_turns
+
+    def _choose_export(self) -> None:
+        name, _ = QFileDialog.getSaveFileName(
+            self, "Export", "conversations.md", "Markdown (*.md);;JSON (*.json);;Text (*.txt)"
+        )
+        if name:
+            self._or_say(lambda: self.export(Path(name)))
+
+    def _ask_purge(self) -> None:
+        asked = QMessageBox.question(
+            self, "Remove", "Remove every kept turn? There is no way back."
+        )
+        if asked == QMessageBox.StandardButton.Yes:
+            self._or_say(self.purge)
+
+    def _or_say(self, work: object) -> None:
+        assert callable(work)
+        try:
+            work()
+        except EdgeError as error:
+            QMessageBox.warning(self, "edgevoice", str(error))
+
+
+def matching(turns: list[Turn], words: str) -> list[Turn]:
+    """Turns in which every word occurs, on either side."""
+    wanted = words.lower().split()
+    return [
+        turn
+        for turn in turns
+        if all(word in f"{turn.user} {turn.reply} {turn.time}".lower() for word in wanted)
+    ]
+
+
+def _open() -> History:
+    return History.open(load_config().config)
