@@ -4,6 +4,7 @@
 # make gpu-cuda  rebuild llama.cpp for an NVIDIA GPU, Jetson too      make gpu-metal  for a Mac's GPU
 # make licences  write LICENCES.md      make pins  write constraints/      make clean  remove .venv
 #
+# make bundle    a folder in dist/ that needs no Python: the command and the desktop app
 # make aarch64   show that the appliance installs from wheels on 64-bit ARM (asks the package index)
 #
 # PYTHON=python3.12 chooses another Python. Everything is safe to run twice and quick the second time.
@@ -16,7 +17,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check models gpu-cuda gpu-metal licences pins clean aarch64
+.PHONY: help demo test check models gpu-cuda gpu-metal licences pins clean aarch64 bundle
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^$$/q'
@@ -49,6 +50,11 @@ licences: $(STAMPS)/talk
 
 pins: $(STAMPS)/all
 	$(BIN)/python scripts/pin.py
+
+bundle: $(STAMPS)/talk
+	$(PIP) install --quiet -c constraints/all.txt pyinstaller -e '.[talk,tray]'
+	$(BIN)/edge models fetch
+	$(BIN)/python -m apps.bundle.build
 
 aarch64: $(STAMPS)/venv
 	$(BIN)/python scripts/check_aarch64.py

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -123,6 +124,11 @@ class ModelStore:
         own = (self.root / entry.name / file.path).absolute()
         if own.is_file():
             yield own
+        # A bundle carries the starter models with it; PyInstaller tells it where.
+        if bundle := getattr(sys, "_MEIPASS", ""):
+            carried = Path(bundle, "models", entry.name, file.path)
+            if carried.is_file():
+                yield carried
         for source in entry.sources:
             if isinstance(source, PackageSource) and file.path in source.files:
                 path = _in_distribution(source, file)

@@ -1,0 +1,1 @@
+"""A folder that needs no Python: built with PyInstaller by `make bundle`, tested by itself."""
