@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
 
 from edge.errors import ModelDamagedError, ModelMissingError, ShapeError
+from tests.export.mimi_hub import hub_layout
 from tests.export.mimi_oracle import SMALL
 
 torch = pytest.importorskip("torch", reason="checkpoints are read as torch tensors")
@@ -28,42 +28,6 @@ def _save(path: Path, weights: Weights) -> Path:
 def _same(found: Weights, want: Weights) -> bool:
     kept = {name: tensor for name, tensor in found.items() if not name.endswith("_initialized")}
     return set(kept) == set(want) and all(torch.equal(kept[name], want[name]) for name in want)
-
-
-_TO_HUB = (
-    (r"^(..coder)\.model\.", r"\1.layers."),
-    (r"\.(conv\.conv|convtr\.convtr)\.(weight|bias)$", r".conv.\2"),
-    (r"^downsample\..*", "downsample.conv.weight"),
-    (r"^upsample\..*", "upsample.conv.weight"),
-    (r"_transformer\.transformer\.layers", "_transformer.layers"),
-    (r"\.norm1\.", ".input_layernorm."),
-    (r"\.norm2\.", ".post_attention_layernorm."),
-    (r"\.layer_scale_1\.", ".self_attn_layer_scale."),
-    (r"\.layer_scale_2\.", ".mlp_layer_scale."),
-    (r"\.linear([12])\.", r".mlp.fc\1."),
-    (r"\.self_attn\.out_proj\.", ".self_attn.o_proj."),
-    (r"rvq_first\.(vq\.)?", "semantic_residual_vector_quantizer."),
-    (r"rvq_rest\.(vq\.)?", "acoustic_residual_vector_quantizer."),
-    (r"\._codebook\.embedding_sum$", ".codebook.embed_sum"),
-    (r"\._codebook\.", ".codebook."),
-)
-
-
-def hub_layout(weights: Weights, config: MimiConfig) -> Weights:
-    """The same weights as transformers stores them: other names, q and k permuted for its RoPE."""
-    found: Weights = {}
-    for name, tensor in weights.items():
-        new = name
-        for pattern, replacement in _TO_HUB:
-            new = re.sub(pattern, replacement, new)
-        if not new.endswith(".in_proj_weight"):
-            found[new] = tensor
-            continue
-        for letter, part in zip("qkv", tensor.chunk(3), strict=True):
-            pairs = part.reshape(config.n_heads, config.head_dim // 2, 2, -1)
-            halves = part if letter == "v" else pairs.transpose(1, 2).reshape(part.shape)
-            found[new.replace("in_proj_weight", f"{letter}_proj.weight")] = halves
-    return found
 
 
 def test_the_official_layout_is_read_as_it_is(tmp_path: Path) -> None:

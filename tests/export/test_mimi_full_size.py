@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("EDGE_SLOW") != "1", reason="takes minutes; EDGE_SLOW=1 runs it"
@@ -17,14 +18,20 @@ torch = pytest.importorskip("torch", reason="the nets are torch modules")
 pytest.importorskip("moshi", reason="the official package is the oracle")
 from safetensors.torch import save_file  # noqa: E402
 
+from edge.frame import SAMPLE_RATE_HZ  # noqa: E402
+from edge.wav import read_mono  # noqa: E402
+from export.checkpoint import read_checkpoint  # noqa: E402
 from export.mimi import export_mimi  # noqa: E402
+from export.mimi_config import MimiConfig  # noqa: E402
 from quant.mimi_compare import compare_codecs  # noqa: E402
 from quant.onnx_presets import quantize_mimi  # noqa: E402
 from runtime.models.mimi import MimiCodec  # noqa: E402
 from runtime.models.mimi_probe import probe_sound  # noqa: E402
+from tests.export.mimi_hub import hub_layout, hub_model, hub_run  # noqa: E402
 from tests.export.mimi_oracle import official_mimi, published_state  # noqa: E402
 
 N_FRAMES = 400
+SPEECH = Path(__file__).resolve().parents[3] / "shared" / "speech"
 
 
 @pytest.fixture(scope="module")
@@ -41,15 +48,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Path]]
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("kind", ["voices", "noise"])
+@pytest.mark.parametrize("kind", ["speech", "voices", "noise"])
 def test_every_code_and_every_sample_is_the_official_models(
     made: tuple[Any, Path], kind: str
 ) -> None:
     official, artifact = made
     codec = MimiCodec(artifact)
-    frames = probe_sound(N_FRAMES, seed=21)
-    if kind == "noise":
-        frames = np.random.default_rng(22).normal(0, 0.1, frames.shape).astype(np.float32)
+    frames = _sound(kind)
     state = codec.start()
     with torch.no_grad(), official.streaming(1):
         for pcm in frames:
@@ -59,6 +64,26 @@ def test_every_code_and_every_sample_is_the_official_models(
             np.testing.assert_array_equal(found, codes[0, :, 0].numpy())
             state, heard = codec.decode(state, found)
             assert np.abs(heard - want).max() <= 1e-5
+
+
+def test_the_hub_layout_gives_the_hub_models_codes_and_samples(
+    made: tuple[Any, Path], tmp_path: Path
+) -> None:
+    pytest.importorskip("transformers", reason="the second oracle")
+    config = MimiConfig()
+    weights = read_checkpoint(made[1].parent / "full.safetensors", config)
+    weights = {name: each for name, each in weights.items() if not name.endswith("_initialized")}
+    save_file(hub_layout(weights, config), tmp_path / "hub.safetensors")
+    export_mimi(tmp_path / "hub.safetensors", tmp_path / "float")
+    frames = probe_sound(120, seed=25)  # within the ring
+    codes, wave = hub_run(hub_model(weights, config), frames, n_codebooks=8)
+    codec = MimiCodec(tmp_path / "float")
+    state = codec.start()
+    for index, pcm in enumerate(frames):
+        state, found = codec.encode(state, pcm)
+        np.testing.assert_array_equal(found, codes[index])
+        state, heard = codec.decode(state, found)
+        assert np.abs(heard - wave[index]).max() <= 1e-5
 
 
 def test_presets_keep_what_they_promise(made: tuple[Any, Path], tmp_path: Path) -> None:
@@ -91,6 +116,23 @@ def test_ten_thousand_frames_leave_no_trace_in_memory(
             sizes_kb.append(_resident_kb())
     assert state.n_decoded == 10_000
     assert sizes_kb[1] - sizes_kb[0] < 1_000
+
+
+def _sound(kind: str) -> NDArray[np.float32]:
+    """32 s of recorded speech, of gliding tones with pauses, or of noise, as frames."""
+    frames = probe_sound(N_FRAMES, seed=21)
+    if kind == "noise":
+        return np.random.default_rng(22).normal(0, 0.1, frames.shape).astype(np.float32)
+    if kind == "speech":
+        recordings = sorted(SPEECH.glob("*.flac"))
+        if not recordings:
+            pytest.skip(f"no recordings at {SPEECH}")
+        n_samples, pieces = 0, []
+        while n_samples < frames.size:
+            pieces.append(read_mono(recordings[len(pieces) % len(recordings)], SAMPLE_RATE_HZ))
+            n_samples += len(pieces[-1])
+        return np.concatenate(pieces)[: frames.size].reshape(frames.shape)
+    return frames
 
 
 def _resident_kb() -> int:

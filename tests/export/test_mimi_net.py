@@ -13,13 +13,14 @@ import pytest
 torch = pytest.importorskip("torch", reason="the nets are torch modules")
 from safetensors.torch import save_file  # noqa: E402
 
-from edge.frame import FRAME_SAMPLES  # noqa: E402
 from export.checkpoint import read_checkpoint  # noqa: E402
 from export.mimi import graph_spec, ring_shape  # noqa: E402
 from export.mimi_config import MimiConfig  # noqa: E402
 from export.mimi_net import MimiDecoder, MimiEncoder  # noqa: E402
+from export.mimi_random import random_weights  # noqa: E402
 from export.parity import TorchStream  # noqa: E402
 from runtime.models.mimi_probe import probe_sound  # noqa: E402
+from tests.export.mimi_hub import hub_model, hub_run  # noqa: E402
 from tests.export.mimi_oracle import SMALL, official_mimi, official_table  # noqa: E402
 from tests.export.mimi_oracle import published_state as published  # noqa: E402
 
@@ -75,46 +76,15 @@ def test_streams_equal_the_official_model(variant: str, n_codebooks: int, tmp_pa
 
 
 def test_streams_equal_the_hub_model(tmp_path: Path) -> None:
-    transformers = pytest.importorskip("transformers", reason="the second oracle")
+    pytest.importorskip("transformers", reason="the second oracle")
     config = replace(SMALL, context=64)
-    torch.manual_seed(4)
-    model = transformers.MimiModel(_hub_config(transformers, config)).eval()
-    n_frames = 20  # within the ring: the hub's model is run on the whole sound at once
-    pcm = probe_sound(n_frames, seed=5)
-    with torch.no_grad():
-        for name, tensor in model.state_dict().items():
-            if name.endswith("embed_sum"):
-                tensor.normal_(0, 0.3)
-            elif name.endswith("scale"):
-                tensor.uniform_(0.1, 0.3)
-        model.encoder(torch.from_numpy(pcm.reshape(1, 1, -1)))
-        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, tmp_path / "hub")
-        whole = torch.from_numpy(pcm.reshape(1, 1, -1))
-        want_codes = model.encode(whole, num_quantizers=6).audio_codes
-        want = model.decode(want_codes).audio_values[0, 0].numpy()
+    weights = random_weights(config, seed=4)
+    model = hub_model(weights, config)
+    save_file(model.state_dict(), tmp_path / "hub")
+    frames = probe_sound(20, seed=5)  # within the ring
+    codes, wave = hub_run(model, frames, n_codebooks=6)
     encoding, decoding = _streams(read_checkpoint(tmp_path / "hub", config), config, 6)
-    heard = []
-    for index, frame in enumerate(pcm):
-        codes = want_codes[0, :, index].numpy()
-        np.testing.assert_array_equal(encoding.step("pcm", frame), codes)
-        heard.append(decoding.step("codes", codes))
-    assert np.abs(np.concatenate(heard) - want[: n_frames * FRAME_SAMPLES]).max() <= 1e-5
-
-
-def _hub_config(transformers: Any, config: MimiConfig) -> Any:
-    return transformers.MimiConfig(
-        num_filters=config.n_filters,
-        hidden_size=config.dimension,
-        num_hidden_layers=config.n_layers,
-        num_attention_heads=config.n_heads,
-        num_key_value_heads=config.n_heads,
-        head_dim=config.head_dim,
-        intermediate_size=config.feedforward,
-        sliding_window=config.context,
-        codebook_dim=config.codebook_dim,
-        vector_quantization_hidden_dimension=config.codebook_dim,
-        codebook_size=config.bins,
-        num_quantizers=config.n_codebooks,
-        upsample_groups=config.dimension,
-        upsampling_ratios=list(config.ratios),
-    )
+    for index, pcm in enumerate(frames):
+        np.testing.assert_array_equal(encoding.step("pcm", pcm), codes[index])
+        assert np.abs(decoding.step("codes", codes[index]) - wave[index]).max() <= 1e-5
+    assert len({tuple(code) for code in codes}) > len(frames) // 2

@@ -55,6 +55,16 @@ def test_codes_and_sound_are_the_official_models(codec: MimiCodec) -> None:
     assert np.abs(golden["wave"]).std() > 0.01
 
 
+def test_codes_and_sound_are_the_hub_models(codec: MimiCodec) -> None:
+    golden = read_arrays(GOLDEN / "mimi_golden.safetensors", "golden", _made_with())
+    n_frames = len(golden["hub_codes"])
+    pcm = (golden["pcm"][:n_frames] / 32768).astype(np.float32)
+    _, codes, wave = _run(codec, codec.start(), pcm)
+    np.testing.assert_array_equal(codes, golden["hub_codes"])
+    assert np.abs(wave - golden["hub_wave"]).max() < 1e-5
+    assert len({tuple(code) for code in codes}) == n_frames > 4
+
+
 def _made_with() -> str:
     import json
     import struct
