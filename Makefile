@@ -1,6 +1,7 @@
 # make demo      set up .venv, fetch the starter models, answer a spoken question
 # make test      set up .venv with every extra, then lint, type-check and test
 # make check     lint and type-check only
+# make slow      the tests that take minutes: the published codec's size, ten thousand frames
 # make gpu-cuda  rebuild llama.cpp for an NVIDIA GPU, Jetson too      make gpu-metal  for a Mac's GPU
 # make licences  write LICENCES.md      make pins  write constraints/      make clean  remove .venv
 #
@@ -17,7 +18,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check models gpu-cuda gpu-metal licences pins clean aarch64 bundle
+.PHONY: help demo test check models gpu-cuda gpu-metal licences pins clean aarch64 bundle slow
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^$$/q'
@@ -28,6 +29,9 @@ demo: $(STAMPS)/talk
 
 test: $(STAMPS)/all models check
 	EDGE_REQUIRE_MODELS=1 EDGE_REQUIRE_ORACLES=1 $(BIN)/python -m pytest
+
+slow: $(STAMPS)/all
+	EDGE_SLOW=1 $(BIN)/python -m pytest -s tests/export/test_mimi_full_size.py
 
 check: $(STAMPS)/all
 	$(BIN)/ruff check .

@@ -169,9 +169,9 @@ def roundtrip(
 @json_option
 def choose(model: Path, threads: int, device: str, as_json: bool) -> None:
     """Time the presets in DIR, most precise first, until one fits into half a frame (40 ms)."""
-    from runtime.models.mimi_probe import open_codec
+    from runtime.models.mimi_probe import choose_codec, find_presets
 
-    choice = open_codec(model, preset="auto", threads=threads, device=device)
+    choice = choose_codec(list(find_presets(model).values()), threads=threads, device=device)
     if as_json:
         times = {name: asdict(each) for name, each in choice.tried.items()}
         click.echo(json.dumps({"preset": choice.codec.recipe, "tried": times}))

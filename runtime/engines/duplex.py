@@ -21,7 +21,7 @@ from edge.errors import ArtifactError, UsageError
 from edge.frame import Event, Frame, Pcm, Reply, silence
 from runtime.engines.engine import Context
 from runtime.engines.exchanges import Exchanges, is_quiet
-from runtime.models.mimi import MimiCodec
+from runtime.models.mimi_probe import open_codec
 from runtime.models.moshi import Kv, MoshiModel
 from runtime.models.multistream.delays import Int64
 from runtime.models.multistream.prompting import Prompt, VoicePrompt, system_text
@@ -328,7 +328,8 @@ def open_duplex(
 ) -> DuplexEngine:
     """Load a model and its codec.
 
-    codec_dir: by default the folder `mimi` in the model's folder, else the one beside it.
+    codec_dir: by default the folder `mimi` in the model's folder, else the one beside it. Where it
+    holds several presets, each is timed here and the most precise that leaves half a frame is used.
     device: of the main transformer; depth_device, codec_device: of the others, by default the same.
     Raises UsageError where there is no codec, ArtifactError, DeviceError, MissingPackageError.
     """
@@ -342,7 +343,7 @@ def open_duplex(
             f"{places[0]}`"
         )
     model = MoshiModel(model_dir, threads=threads, device=device, depth_device=depth_device)
-    codec = MimiCodec(found, threads=threads, device=codec_device or device)
+    codec = open_codec(found, preset="auto", threads=threads, device=codec_device or device).codec
     return DuplexEngine(codec, model, open_tokenizer(model), options, now_ns=now_ns)
 
 

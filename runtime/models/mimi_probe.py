@@ -101,17 +101,18 @@ def open_codec(
 ) -> CodecChoice:
     """Open a codec, or of a folder of presets the one that is named or the most precise one.
 
-    preset: a recipe's name, or "auto": the most precise one that this machine runs in time. Raises
-    UsageError for one that is not there, and what choose_codec raises.
+    preset: a recipe's name, or "auto": of several, the most precise that this machine runs in time.
+    Raises UsageError for one that is not there, and what choose_codec raises.
     """
     presets = find_presets(folder)
-    if preset == "auto":
+    if preset == "auto" and len(presets) > 1:
         return choose_codec(list(presets.values()), threads=threads, device=device)
-    if preset and preset not in presets:
+    if preset not in ("", "auto", *presets):
         raise UsageError(f"{folder} has no preset {preset!r}; it has {', '.join(presets)}")
-    name = preset or next(iter(presets))
+    named = preset in presets
+    name = preset if named else next(iter(presets))
     codec = MimiCodec(presets[name], threads=threads, device=device)
-    return CodecChoice(codec, {}, f"{name}: {'asked for' if preset else 'the most precise'}")
+    return CodecChoice(codec, {}, f"{name}: {'asked for' if named else 'the most precise here'}")
 
 
 def choose_codec(

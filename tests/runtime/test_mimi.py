@@ -234,6 +234,7 @@ def test_presets_are_found_most_precise_first(presets: Path) -> None:
     auto = open_codec(presets, preset="auto")
     assert list(auto.tried) == ["float"]
     assert auto.reason.startswith("float: ")
+    assert open_codec(GOLDEN / "mimi", preset="auto").tried == {}
 
 
 def test_a_folder_of_presets_that_do_not_fit_together_is_refused(presets: Path) -> None:
