@@ -8,10 +8,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import MissingPackageError
+from edge.errors import EdgeError
 from edge.frame import Pcm
 
 Codes = NDArray[np.int64]
+
+PEER_MISSING = (
+    "this comparison needs the package {}; install it with: "
+    "pip install --no-deps -r constraints/oracle.txt (`make test` does)"
+)
 
 
 def official_stream(
@@ -20,13 +25,13 @@ def official_stream(
     """Functions that encode and decode the next frame of one stream.
 
     checkpoint: of the published sizes. threads: torch's, for the whole process. Raises
-    MissingPackageError.
+    EdgeError where its package is not installed.
     """
     try:
         import torch
         from moshi.models.loaders import get_mimi
     except ImportError as exc:
-        raise MissingPackageError("moshi", extra="dev", needed_for="this comparison") from exc
+        raise EdgeError(PEER_MISSING.format("moshi")) from exc
     torch.set_num_threads(threads)
     peer = get_mimi(checkpoint, num_codebooks=n_codebooks).requires_grad_(requires_grad=False)
     peer.streaming_forever(1)

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import MissingPackageError
+from edge.errors import EdgeError
 from edge.frame import FRAME_MS, FRAME_NS, Pcm
+from export.mimi_peer import PEER_MISSING
 from runtime.models.mimi import MimiCodec
 from runtime.models.mimi_probe import probe_sound
 
@@ -46,7 +47,7 @@ def rusty_engine(checkpoint: Path, n_codebooks: int) -> Engine:
     try:
         rustymimi: Any = importlib.import_module("rustymimi")
     except ImportError as exc:
-        raise MissingPackageError("rustymimi", extra="dev", needed_for="this comparison") from exc
+        raise EdgeError(PEER_MISSING.format("rustymimi")) from exc
     peer = rustymimi.Tokenizer(str(checkpoint), num_codebooks=n_codebooks)
     return Engine(
         lambda pcm: peer.encode_step(pcm[None, None])[0, :, 0].astype(np.int64),

@@ -58,6 +58,8 @@ def codec(
         raise UsageError(f"unknown peer {unknown[0]!r}; use {', '.join(PEERS)}")
     if peers and models and checkpoint is None:
         raise UsageError("peers need the artifacts' checkpoint: give --checkpoint FILE")
+    if checkpoint and not checkpoint.is_file():
+        raise UsageError(f"{checkpoint}: there is no such checkpoint")
     if frames < 1 or min(threads) < 1:
         raise UsageError("frames and threads must be at least 1")
     with stages() as told:

@@ -76,6 +76,7 @@ def encode(
     from apps.cli.stages import stages
     from edge.tokens import TokenWriter
 
+    _check_target(source, target)
     opened = _open(model, preset, threads, device)
     header = _header(opened)
     work, state = _Work(), opened.start()
@@ -111,6 +112,7 @@ def decode(
     from edge.wav import WavWriter
 
     tokens = TokenReader(source)
+    _check_target(source, target)
     opened = _open(model, preset, threads, device)
     header = _header(opened)
     if tokens.header != header:
@@ -152,6 +154,7 @@ def roundtrip(
     from apps.cli.stages import stages
     from edge.wav import WavWriter
 
+    _check_target(source, target)
     opened = _open(model, preset, threads, device)
     work, state = _Work(), opened.start()
     with stages() as told, WavWriter(target) as out:
@@ -181,6 +184,16 @@ def choose(model: Path, threads: int, device: str, as_json: bool) -> None:
             f"{name}: {each.p50_ms:.1f} ms a frame, p99 {each.p99_ms:.1f}, most {each.max_ms:.1f}"
         )
     click.echo(f"chosen {choice.reason}")
+
+
+def _check_target(source: Path, target: Path) -> None:
+    """Refuse before the work what could only fail, or destroy, after it. Raises UsageError."""
+    from edge.errors import UsageError
+
+    if target.is_dir():
+        raise UsageError(f"{target} is a folder; give the name of a file")
+    if target.exists() and source.exists() and target.samefile(source):
+        raise UsageError(f"{target} would replace what is read; give another name")
 
 
 def _open(model: Path, preset: str, threads: int, device: str) -> MimiCodec:
@@ -254,7 +267,7 @@ def _report(what: str, work: _Work, opened: MimiCodec, target: Path, as_json: bo
         click.echo(json.dumps(facts))
         return
     click.echo(
-        f"{target}: {sound_s:.2f} s of sound, {work.n_frames} frames at "
+        f"{target}: {sound_s:.2f} s of sound, {work.n_frames} frame(s) at "
         f"{header.kbit_per_s:.2f} kbit/s, {work.taken_s:.2f} s "
         f"({facts['times_real_time']} times real time)"
     )

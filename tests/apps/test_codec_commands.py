@@ -82,6 +82,12 @@ def test_wrong_files_are_one_line_each(
     assert "manifest" in line
     code, line = error_of(capsys, "codec", "encode", "--model", MODEL, tmp_path / "absent.wav", out)
     assert code == 2
+    code, line = error_of(capsys, "codec", "encode", "--model", MODEL, sound, tmp_path)
+    assert code == 2
+    assert "is a folder" in line
+    code, line = error_of(capsys, "codec", "roundtrip", "--model", MODEL, sound, sound)
+    assert code == 2
+    assert "would replace" in line
     tokens = tmp_path / "a.tokens"
     assert call(capsys, "codec", "encode", "--model", MODEL, sound, tokens)[0] == 0
     tokens.write_bytes(tokens.read_bytes()[:-20])
@@ -166,6 +172,11 @@ def test_the_bench_measures_an_artifact(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_the_bench_refuses_what_it_cannot_compare(capsys: pytest.CaptureFixture[str]) -> None:
-    for options in (("--against", "opus"), ("--against", "moshi"), ("--frames", 0)):
+    for options in (
+        ("--against", "opus"),
+        ("--against", "moshi"),
+        ("--against", "moshi", "--checkpoint", "absent.safetensors"),
+        ("--frames", 0),
+    ):
         code, _ = error_of(capsys, "bench", "--model", MODEL, *options)
         assert code == 2
