@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -84,7 +86,11 @@ def codec(
 
 
 def _made(told: Any) -> tuple[Path, tuple[Path, ...]]:
-    """A random checkpoint of the published size and an artifact per preset, kept for next time."""
+    """A random checkpoint of the published size and an artifact per preset.
+
+    They are kept for next time, until the code that makes them changes.
+    """
+    from edge.atomic import write_text
     from edge.paths import cache_dir, make_dir
     from export.mimi import export_mimi
     from export.mimi_config import MimiConfig
@@ -93,6 +99,12 @@ def _made(told: Any) -> tuple[Path, tuple[Path, ...]]:
 
     home = make_dir(cache_dir() / "bench-codec")
     checkpoint, plain = home / "random.safetensors", home / "float"
+    stamp, makers = home / "made-by", _makers()
+    if not stamp.is_file() or stamp.read_text(encoding="utf-8") != makers:
+        for name in ("float", *_MADE):
+            shutil.rmtree(home / name, ignore_errors=True)
+        checkpoint.unlink(missing_ok=True)
+        write_text(stamp, makers)
     if not checkpoint.is_file():
         write_random_checkpoint(checkpoint, MimiConfig(), seed=0)
     if not plain.is_dir():
@@ -101,6 +113,18 @@ def _made(told: Any) -> tuple[Path, tuple[Path, ...]]:
         if not (home / recipe).is_dir():
             quantize_mimi(plain, recipe, home / recipe, on_progress=told)
     return checkpoint, (plain, *(home / recipe for recipe in _MADE))
+
+
+def _makers() -> str:
+    """A digest of the code that makes artifacts, so that an old one is not measured for a new."""
+    import export
+    import quant
+
+    folders = (Path(package.__path__[0]) for package in (export, quant))
+    digest = hashlib.sha256()
+    for file in sorted(file for folder in folders for file in folder.rglob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def _run(job: dict[str, Any], told: Any) -> dict[str, Any]:
