@@ -25,8 +25,8 @@ def use_large_pages() -> int:
     """Gather this process's large blocks of private memory into pages of 2 MB, where that works.
 
     Contents and addresses stay as they are. It takes about a quarter of a second for 100 MB, so it
-    belongs to warming up. Returns how many bytes were looked at: 0 on other systems than Linux and
-    where the administrator has switched large pages off.
+    belongs to warming up. Returns how many bytes are in such pages now: 0 on other systems than
+    Linux and where the administrator has switched them off.
     """
     try:
         if "[never]" in _SETTING.read_text(encoding="ascii"):
@@ -39,9 +39,9 @@ def use_large_pages() -> int:
     madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
     n_bytes = 0
     for first, end in _blocks(lines):
-        # It fails where a part of a block is not in use; what comes before that is done.
-        madvise(first, end - first, _MADV_COLLAPSE)
-        n_bytes += end - first
+        # Page by page: one that is not in use, or finds no place, ends a call.
+        for page in range(first, end, _PAGE_BYTES):
+            n_bytes += 0 if madvise(page, _PAGE_BYTES, _MADV_COLLAPSE) else _PAGE_BYTES
     log.info("large pages: %d MB in %.2f s", n_bytes >> 20, time.perf_counter() - began)
     return n_bytes
 
