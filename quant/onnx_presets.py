@@ -1,7 +1,8 @@
 """Presets for a Mimi artifact: which product becomes what, and the artifact that comes out.
 
 float        as exported.
-transparent  the transformers' products in 8 bits, codebooks searched in two stages: keeps codes.
+transparent  the decoder's transformer in 8 bits, codebooks searched in two stages: keeps codes,
+             which even 8 bits in the encoder change by some in a hundred.
 int8         also the convolutions that are bound by memory; the decoder's keep 16-bit activations.
 tiny         4-bit weights and float16 codebooks, for the size of the files.
 """
@@ -125,6 +126,8 @@ def scheme_for(recipe: str, side: str, product: Product) -> Scheme | None:
     in_transformer = "_transformer." in product.weight
     if recipe == "tiny":
         return to_q4(float_activations=side == "decoder" and not in_transformer)
+    if recipe == "transparent" and side == "encoder":
+        return None
     if in_transformer:
         return to_u8
     if recipe == "transparent":

@@ -114,9 +114,13 @@ def test_tokens_of_another_checkpoint_are_refused(
 
 
 def test_a_preset_is_chosen_by_measuring(capsys: pytest.CaptureFixture[str]) -> None:
-    code, text, _ = call(capsys, "codec", "choose", "--model", MODEL, "--json")
+    choose = ("codec", "choose", "--model", MODEL)
+    code, text, err = call(capsys, *choose, "--max-ms", 1e6, "--json")
+    assert code == 0, err
     found = json.loads(text)
-    assert code == 0
+    code, line = error_of(capsys, *choose, "--max-ms", 0)
+    assert code == 1
+    assert "no codec preset" in line
     assert found["preset"] == "float"
     assert 0 < found["tried"]["float"]["p50_ms"] <= found["tried"]["float"]["p99_ms"]
 
