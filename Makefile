@@ -5,6 +5,7 @@
 # make gpu-cuda  rebuild llama.cpp for an NVIDIA GPU, Jetson too      make gpu-metal  for a Mac's GPU
 # make licences  write LICENCES.md      make pins  write constraints/      make clean  remove .venv
 #
+# make fuzz      every parser of outside input, SECONDS=300 each
 # make bundle    a folder in dist/ that needs no Python: the command and the desktop app
 # make aarch64   show that the appliance installs from wheels on 64-bit ARM (asks the package index)
 #
@@ -18,7 +19,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check models gpu-cuda gpu-metal licences pins clean aarch64 bundle slow
+.PHONY: help demo test check models gpu-cuda gpu-metal licences pins clean aarch64 bundle slow fuzz
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^$$/q'
@@ -59,6 +60,9 @@ bundle: $(STAMPS)/talk
 	$(PIP) install --quiet -c constraints/all.txt pyinstaller -e '.[talk,tray]'
 	$(BIN)/edge models fetch
 	$(BIN)/python -m apps.bundle.build
+
+fuzz: $(STAMPS)/all
+	$(BIN)/python scripts/fuzz.py $(or $(SECONDS),300)
 
 aarch64: $(STAMPS)/venv
 	$(BIN)/python scripts/check_aarch64.py
