@@ -37,15 +37,16 @@ def is_wanted(module: str) -> bool:
 
 
 def starter_files() -> Iterator[tuple[str, Path]]:
-    """Every file of the starter models: NAME/FILE and where it is; hashes are checked.
+    """Files of the starter models: NAME/FILE and where each is; hashes are checked.
 
-    Raises ModelMissingError, ModelDamagedError.
+    What an installed package carries is in the bundle with that package. Raises ModelMissingError, ModelDamagedError.
     """
     store = ModelStore(read_lock())
     for model in store.lock.models:
         if model.starter:
             for relative, path in store.files(model.name).items():
-                yield f"{model.name}/{relative}", path
+                if path.is_relative_to(store.root.absolute()):
+                    yield f"{model.name}/{relative}", path
 
 
 def portaudio() -> list[tuple[str, str]]:

@@ -14,6 +14,7 @@ import runpy
 import sys
 from pathlib import Path
 
+import apps
 from apps.cli.main import OWN_PACKAGES, QUIET_ENV, main, run
 
 _DESKTOP = "edge-desktop"
@@ -21,7 +22,7 @@ _DESKTOP = "edge-desktop"
 
 def self_test() -> int:
     """A spoken question through the starter models inside the bundle; 0 if it is answered."""
-    question = Path(__file__).resolve().parents[1] / "assets" / "question.flac"
+    question = Path(apps.__file__).resolve().parent / "assets" / "question.flac"
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
         code = run(["talk", "--input", str(question), "--clock", "fast", "--json"])
