@@ -39,7 +39,8 @@ def is_wanted(module: str) -> bool:
 def starter_files() -> Iterator[tuple[str, Path]]:
     """Files of the starter models: NAME/FILE and where each is; hashes are checked.
 
-    What an installed package carries is in the bundle with that package. Raises ModelMissingError, ModelDamagedError.
+    What an installed package carries is in the bundle with that package. Raises
+    ModelMissingError, ModelDamagedError.
     """
     store = ModelStore(read_lock())
     for model in store.lock.models:
