@@ -79,7 +79,7 @@ class EchoCanceller:
         self._finder = DelayFinder()
         self._linear = LinearFilter()
         self._gate = ResidueGate(lag=self._lag)
-        self._meter = ErleMeter()
+        self._meter, self._linear_meter = ErleMeter(), ErleMeter()
         self._line = FarLine()
         self._aligned = False
         self._passing = True
@@ -125,7 +125,9 @@ class EchoCanceller:
         found to have changed: a room in which it never converges must not make it deaf.
         """
         n_learnt = self._meter.n_far - self._warm_from
-        if self.converged or n_learnt * FRAME_MS >= self._warm_up_ms:
+        # The gate makes the whole look good before the filter is: its first slip would be heard.
+        learnt = self.converged and not self._linear_meter.is_low
+        if learnt or n_learnt * FRAME_MS >= self._warm_up_ms:
             return False
         way = self._line.hold if self._aligned else _UNKNOWN_WAY_SAMPLES
         return self._line.n_silent <= way + _LINGER_SAMPLES
@@ -167,6 +169,7 @@ class EchoCanceller:
         left = self._linear.process(near, held) if self._aligned else near
         out = self._gate.process(self._webrtc.process(left, held), near - left)
         self._meter = meter_step(self._meter, near=near, far=held, cancelled=out)
+        self._linear_meter = meter_step(self._linear_meter, near=near, far=held, cancelled=left)
         return out
 
     def _align(self, delay_ms: float) -> None:
@@ -185,6 +188,7 @@ class EchoCanceller:
         self._linear.move(new - round(old) if self._aligned else 0, self._line.before())
         self._aligned = True
         self._meter = replace(self._meter, recent_db=())  # it has to prove itself anew
+        self._linear_meter = replace(self._linear_meter, recent_db=())
         self._warm_from = self._meter.n_far
 
     def _follow_clock(self) -> None:
