@@ -22,12 +22,23 @@ WITH_DATA = (
 EXCLUDED = [
     *("torch", "moshi", "transformers", "onnx", "onnxscript", "matplotlib", "sympy", "hypothesis"),
     *("pytest", "mypy", "IPython", "tkinter", "PIL", "export", "quant", "scipy", "pandas"),
+    # Clients of hubs, and what only benches use.
+    *("huggingface_hub", "hf_xet", "httpx2", "httpcore2", "rapidfuzz", "jiwer", "safetensors"),
     *("readline", "rlcompleter", "_gdbm", "dbm.gnu", "gdbm", "_curses", "curses"),
     *("PySide6.QtQml", "PySide6.QtQuick", "PySide6.QtNetwork", "PySide6.QtOpenGL", "PySide6.QtPdf"),
 ]
 GPL_LIBRARIES = re.compile(r"lib(readline|history|gdbm|gdbm_compat|espeak|x264|x265|fftw3)[.-]")
 # The system's own must be used: ALSA reads plug-ins that fit it, glibc and drivers likewise.
-SYSTEM_LIBRARIES = ("libasound.so", "libGL.so", "libEGL.so", "libjack", "libdb-", "libpulse")
+SYSTEM_LIBRARIES = (
+    "libasound.so",
+    "libGL.so",
+    "libEGL.so",
+    "libjack",
+    "libdb-",
+    "libpulse",
+    "libgtk-3",
+    "libgdk-3",
+)
 _HEAVY = ("apps.bench.tts", "apps.bench.plots")
 
 
