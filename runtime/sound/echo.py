@@ -163,7 +163,8 @@ class EchoCanceller:
     def _cancel(self, near: Pcm) -> Pcm:
         found_ms = self._finder.step(near, self._line.newest())
         if found_ms is not None:
-            self._align(found_ms)
+            if self._align(found_ms):
+                self._warm_from = self._meter.n_far  # the way it had proved itself on is another
             self._follow_clock()
         held = self._line.held()
         left = self._linear.process(near, held) if self._aligned else near
@@ -172,16 +173,20 @@ class EchoCanceller:
         self._linear_meter = meter_step(self._linear_meter, near=near, far=held, cancelled=left)
         return out
 
-    def _align(self, delay_ms: float) -> None:
-        """Hold the far end back so that its echo comes _LEAD_MS after it."""
+    def _align(self, delay_ms: float) -> bool:
+        """Hold the far end back so that its echo comes _LEAD_MS after it; whether that moved it.
+
+        What a device tells may change all the time, so only a delay that was found starts the
+        warm-up anew: without an echo to find, as in headphones, it would never end.
+        """
         old = self._line.hold
         lead_ms = delay_ms - old / _PER_MS
         if self._aligned and _LEAST_LEAD_MS <= lead_ms <= _MOST_LEAD_MS:
-            return
+            return False
         wanted = round((delay_ms - _LEAD_MS) * _PER_MS)
         new = min(max(wanted, LEAST_HOLD_SAMPLES), LONGEST_HOLD_SAMPLES)
         if self._aligned and new == old:
-            return
+            return False
         self._line.hold = float(new)
         self._webrtc.stream_delay_ms = round(delay_ms - new / _PER_MS)
         self._webrtc.reset()  # it would not find the new delay in the little echo it is given
@@ -189,7 +194,7 @@ class EchoCanceller:
         self._aligned = True
         self._meter = replace(self._meter, recent_db=())  # it has to prove itself anew
         self._linear_meter = replace(self._linear_meter, recent_db=())
-        self._warm_from = self._meter.n_far
+        return True
 
     def _follow_clock(self) -> None:
         """Read the far end at the pace of the microphone's clock."""

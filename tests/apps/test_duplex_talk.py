@@ -90,7 +90,7 @@ def question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def talk(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
-    options = ("talk", "--engine", "duplex", "--clock", "fast", "--seed", 3)
+    options = ("talk", "--engine", "duplex", "--privacy", "off", "--clock", "fast", "--seed", 3)
     code = run([str(word) for word in (*options, *words)])
     out, err = capsys.readouterr()
     return code, out, err

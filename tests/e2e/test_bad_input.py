@@ -90,7 +90,7 @@ def own_models(starter_models: ModelStore, tmp_path: Path) -> Path:
     """A data folder whose models are links to the real ones, to be damaged one at a time."""
     models = tmp_path / "data" / "models"
     for path in starter_models.root.rglob("*"):
-        if path.is_file():
+        if path.is_file() and ".prepared" not in path.parts:
             link = models / path.relative_to(starter_models.root)
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(path)

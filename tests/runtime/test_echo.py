@@ -127,3 +127,15 @@ def test_the_gate_shuts_on_residues_and_lets_a_talker_through() -> None:
         gate = ResidueGate(lag=0)
         out = by_frame(gate.process, left, echo)
         assert (db_between(left[4_800:], out[4_800:]) < 1) is passes
+
+
+def test_a_device_that_tells_another_delay_all_the_time_does_not_make_it_deaf() -> None:
+    """Headphones: nothing comes back, so there is nothing to prove itself on."""
+    far = whole_frames(voice(6.0, seed=9))
+    canceller, warming = EchoCanceller(delay_ms=100, warm_up_ms=800), []
+    for index, at in enumerate(range(0, len(far), FRAME_SAMPLES)):
+        canceller.set_delay_ms(100 + 60 * (index % 3))
+        canceller.process(np.zeros(FRAME_SAMPLES, np.float32), far[at : at + FRAME_SAMPLES])
+        warming.append(canceller.warming_up)
+    assert any(warming)
+    assert not any(warming[30:])
