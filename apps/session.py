@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edge.config import AudioConfig, Config
-from edge.frame import Event, Frame, Reply
+from edge.frame import FRAME_MS, Event, Frame, Reply
 from edge.history import History
 from edge.lock import read_lock
 from edge.store import ModelStore
@@ -49,7 +49,7 @@ class TurnLog:
     explained: list[str] = field(default_factory=list)
     _kept: int = 0
 
-    def observe(self, _frame: Frame, reply: Reply) -> None:
+    def observe(self, frame: Frame, reply: Reply) -> None:
         """Take one frame's events; an Observer for the loop."""
         for event in reply.events:
             if event.kind == "reply_started":
@@ -60,7 +60,8 @@ class TurnLog:
                 if not event.facts["interrupted"]:
                     self.finish()
             if "why" in event.facts:
-                at_s, why = event.facts.get("at_s"), event.facts["why"]
+                at_s = event.facts.get("at_s", round(frame.index * FRAME_MS / 1000, 3))
+                why = event.facts["why"]
                 self.explained.append(f"{at_s:>9} s  {event.kind:<18} {why}")
             self.told(event)
 
