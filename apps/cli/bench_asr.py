@@ -15,6 +15,7 @@ import click
 
 from apps.cli.options import json_option
 from edge.errors import UsageError
+from runtime.models.text import words_wrong
 
 WINDOWS = ("short", "full")
 _DRAWS = 2_000
@@ -145,16 +146,6 @@ def words(text: str, spoken: Callable[[str], str]) -> list[str]:
 
     loose = spoken(text).replace("-", " ")
     return [word for word in map(plain_word, loose.split()) if word]
-
-
-def words_wrong(said: Sequence[str], heard: Sequence[str]) -> int:
-    """Fewest words to replace, insert or delete (Levenshtein's distance)."""
-    row = list(range(len(heard) + 1))
-    for i, word in enumerate(said, 1):
-        above, row = row, [i]
-        for j, other in enumerate(heard, 1):
-            row.append(min(above[j] + 1, row[j - 1] + 1, above[j - 1] + (word != other)))
-    return row[-1]
 
 
 def summary(rows: Sequence[Mapping[str, Any]], ways: Sequence[str] = WINDOWS) -> dict[str, Any]:

@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from edge.frame import FRAME_SAMPLES, SAMPLE_RATE_HZ
 from edge.wav import read_mono
 from quant.measure.cache import Cache
-from quant.measure.ears import COMPARED, Ears, Options, changes, words_wrong
+from quant.measure.ears import COMPARED, Ears, Options, changes
 from quant.measure.rows import Row
 from quant.measure.speech import Utterance
 from quant.measure.workers import Handler
 from quant.quality.waves import fault
 from runtime.models.mimi import MimiCodec
+from runtime.models.text import words_wrong
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]

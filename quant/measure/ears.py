@@ -126,16 +126,6 @@ def at_16k(pcm: Float32, rate_hz: int) -> Float32:
     return np.clip(Resampler(rate_hz, RATE_HZ).push(np.ascontiguousarray(pcm), last=True), -1, 1)
 
 
-def words_wrong(said: list[str], heard: list[str]) -> int:
-    """Fewest words to replace, insert or delete (Levenshtein's distance)."""
-    row = list(range(len(heard) + 1))
-    for i, word in enumerate(said, 1):
-        above, row = row, [i]
-        for j, other in enumerate(heard, 1):
-            row.append(min(above[j] + 1, row[j - 1] + 1, above[j - 1] + (word != other)))
-    return row[-1]
-
-
 def changes(
     reference: Mapping[str, float], other: Mapping[str, float], names: tuple[str, ...]
 ) -> dict[str, float]:

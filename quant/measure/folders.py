@@ -9,11 +9,12 @@ import numpy as np
 from edge.frame import SAMPLE_RATE_HZ
 from edge.wav import read_mono
 from quant.measure.cache import Cache
-from quant.measure.ears import Ears, Options, changes, words_wrong
+from quant.measure.ears import Ears, Options, changes
 from quant.measure.rows import Row
 from quant.measure.speech import Utterance
 from quant.measure.workers import Handler
 from quant.quality.waves import fault
+from runtime.models.text import words_wrong
 
 
 def make_folder_handler(options: Options, cache_folder: str) -> Handler:

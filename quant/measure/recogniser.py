@@ -17,12 +17,13 @@ from edge.errors import EdgeError
 from edge.lock import read_lock
 from edge.store import ModelStore
 from edge.wav import read_mono
-from quant.measure.ears import Options, plain_words, words_wrong
+from quant.measure.ears import Options, plain_words
 from quant.measure.rows import Row
 from quant.measure.speech import Utterance
 from quant.measure.workers import Handler
 from runtime.models.asr import Recogniser, plain_word
 from runtime.models.logmel import EAR_RATE_HZ
+from runtime.models.text import words_wrong
 from runtime.models.whisper import WhisperGraphs
 
 Float32 = NDArray[np.float32]

@@ -20,13 +20,14 @@ from edge.frame import SAMPLE_RATE_HZ
 from edge.lock import read_lock
 from edge.store import ModelStore
 from quant.measure.cache import Cache
-from quant.measure.ears import Ears, Options, changes, plain_words, words_wrong
+from quant.measure.ears import Ears, Options, changes, plain_words
 from quant.measure.hold import holding, showing
 from quant.measure.rows import Row
 from quant.measure.speech import Speech, Utterance
 from quant.measure.workers import Handler
 from quant.quality.waves import median_pitch_hz
 from runtime.backends.ort import Session, open_session
+from runtime.models.text import words_wrong
 from runtime.models.tts import VoiceParts
 
 Float32 = NDArray[np.float32]

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from apps.cli.bench_asr import read_manifest, summary, words, words_wrong
+from apps.cli.bench_asr import read_manifest, summary, words
 from edge.errors import UsageError
+from runtime.models.text import words_wrong
 
 
 @pytest.mark.parametrize(
