@@ -21,7 +21,6 @@ was cut short.
 
 from __future__ import annotations
 
-import contextlib
 import struct
 import zlib
 from collections.abc import Iterator
@@ -33,9 +32,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.atomic import atomic_path, write_error
 from edge.errors import ArtifactError, ShapeError
 from edge.frame import FRAME_SAMPLES
+from edge.whole_file import WholeFile
 
 Codes = NDArray[np.int64]
 
@@ -103,15 +102,9 @@ class TokenWriter:
         self.n_frames = 0
         self._n_samples = 0
         self._crc = 0
-        self._target = atomic_path(self.path)
-        self._part = self._target.__enter__()
-        try:
-            self._file = self._part.open("wb")
-            head = (header.n_codebooks, 0, header.bins, bytes.fromhex(header.checkpoint))
-            self._put(_HEAD.pack(_MAGIC, VERSION, *head))
-        except BaseException as error:
-            self._drop(error)
-            raise
+        self._file = WholeFile(self.path)
+        head = (header.n_codebooks, 0, header.bins, bytes.fromhex(header.checkpoint))
+        self._put(_HEAD.pack(_MAGIC, VERSION, *head))
 
     def __enter__(self) -> Self:
         return self
@@ -123,16 +116,11 @@ class TokenWriter:
         at: TracebackType | None,
     ) -> None:
         if error is not None:
-            self._drop(error)
+            self._file.abort()
             return
-        try:
-            self._put(struct.pack("<Q", self._n_samples))
-            self._put(struct.pack("<I4s", self._crc, _END))
-            self._file.close()
-        except BaseException as late:
-            self._drop(late)
-            raise
-        self._target.__exit__(None, None, None)
+        self._put(struct.pack("<Q", self._n_samples))
+        self._put(struct.pack("<I4s", self._crc, _END))
+        self._file.close()
 
     def write(self, codes: Codes, n_samples: int = FRAME_SAMPLES) -> None:
         """Append a frame; n_samples: how much of it is sound, less than 1920 only in the last."""
@@ -143,17 +131,8 @@ class TokenWriter:
         self._n_samples += n_samples
 
     def _put(self, data: bytes) -> None:
-        try:
-            self._file.write(data)
-        except OSError as error:
-            raise write_error(self.path, error) from error
+        self._file.write(data)
         self._crc = zlib.crc32(data, self._crc)
-
-    def _drop(self, error: BaseException) -> None:
-        with contextlib.suppress(OSError, AttributeError):
-            self._file.close()
-        with contextlib.suppress(type(error)):
-            self._target.__exit__(type(error), error, error.__traceback__)
 
 
 class TokenReader:

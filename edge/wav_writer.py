@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import struct
 from pathlib import Path
 from types import TracebackType
@@ -10,14 +9,10 @@ from typing import Self
 
 import numpy as np
 
-from edge.atomic import atomic_path, write_error
 from edge.errors import AudioFileError, ShapeError
 from edge.frame import SAMPLE_RATE_HZ, Pcm
 from edge.wav_header import MAX_SIZE_BYTES
-
-
-class _AbandonedError(Exception):
-    """Tells atomic_path that the file is not wanted."""
+from edge.whole_file import WholeFile
 
 
 class WavWriter:
@@ -32,15 +27,8 @@ class WavWriter:
         if n_channels not in (1, 2):
             raise ShapeError("WavWriter.n_channels", got=n_channels, want="1 or 2")
         self.path, self.n_channels, self.n_samples = Path(path), n_channels, 0
-        self._target = atomic_path(self.path)
-        part = self._target.__enter__()
-        self._open = True
-        try:
-            self._file = part.open("wb")
-            self._file.write(self._header())
-        except BaseException as error:
-            self._drop(error)
-            raise
+        self._file = WholeFile(self.path)
+        self._file.write(self._header())
 
     def __enter__(self) -> Self:
         return self
@@ -65,48 +53,25 @@ class WavWriter:
         if pcm.shape != shape or pcm.dtype != np.float32:
             want = "float32 (n,)" if self.n_channels == 1 else "float32 (n, 2)"
             raise ShapeError("WavWriter.write", got=f"{pcm.dtype} {pcm.shape}", want=want)
-        if not self._open:
+        if not self._file.is_open:
             raise AudioFileError(f"{self.path} is closed; nothing more can be written to it")
         if not np.isfinite(pcm).all():
             self.abort()
             at_s = self.n_samples / SAMPLE_RATE_HZ
             raise AudioFileError(f"{self.path} was given NaN or infinity after {at_s:.2f} s")
         scaled = np.clip(np.round(pcm * 32_768), -32_768, 32_767).astype("<i2")
-        try:
-            self._file.write(scaled.tobytes())
-        except BaseException as error:
-            self._drop(error)
-            raise
+        self._file.write(scaled.tobytes())
         self.n_samples += len(pcm)
 
     def close(self) -> None:
         """Complete the header and move the file into place. Safe to call twice."""
-        if not self._open:
-            return
-        try:
-            self._file.seek(0)
-            self._file.write(self._header())
+        if self._file.is_open:
+            self._file.write(self._header(), at=0)
             self._file.close()
-        except BaseException as error:
-            self._drop(error)
-            raise
-        self._open = False
-        self._target.__exit__(None, None, None)
 
     def abort(self) -> None:
         """Give the file up: nothing of it stays. Safe after close, which it does not undo."""
-        if self._open:
-            self._drop(_AbandonedError())
-
-    def _drop(self, error: BaseException) -> None:
-        """Remove the part; what the system refused is raised here as one line."""
-        self._open = False
-        with contextlib.suppress(OSError):  # a full disk fails the last flush again
-            if hasattr(self, "_file"):
-                self._file.close()
-        self._target.__exit__(type(error), error, error.__traceback__)
-        if isinstance(error, OSError):
-            raise write_error(self.path, error) from error
+        self._file.abort()
 
     def _header(self) -> bytes:
         block_bytes = 2 * self.n_channels

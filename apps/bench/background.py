@@ -9,9 +9,10 @@ import numpy as np
 from apps.bench.questions import QUESTIONS
 from edge.frame import FRAME_SAMPLES, SAMPLE_RATE_HZ, Pcm
 from runtime.models.tts import Voice
+from runtime.sound.around import AroundPort
 from runtime.sound.levels import from_db, speech_rms
 from runtime.sound.lines import at_level, with_noise
-from runtime.sound.port import AudioPort, PortCounters
+from runtime.sound.port import AudioPort
 
 Background = Literal["babble", "noise"]
 BACKGROUNDS: tuple[Background, ...] = get_args(Background)
@@ -40,41 +41,23 @@ def background(kind: Background, voice: Voice, *, seed: int = 0) -> Pcm:
     return at_level(mix, 1.0)
 
 
-class InBackground:
+class InBackground(AroundPort):
     """Any port with a background added to what it hears, from the first frame to the last."""
 
     def __init__(self, port: AudioPort, sound: Pcm, *, level: float) -> None:
         """sound: float32 (whole frames,), repeated. level: factor for it."""
-        self._port = port
+        super().__init__(port)
         self._sound = (sound * np.float32(level)).astype(np.float32)
         self._at = 0
 
-    def open(self) -> None:
-        self._port.open()
-
     def read(self, *, engine_idle: bool) -> Pcm | None:
         """The port's frame and the background's."""
-        pcm = self._port.read(engine_idle=engine_idle)
+        pcm = super().read(engine_idle=engine_idle)
         if pcm is None:
             return None
         behind = self._sound[self._at : self._at + FRAME_SAMPLES]
         self._at = (self._at + FRAME_SAMPLES) % len(self._sound)
         return pcm + behind
-
-    def write(self, pcm: Pcm) -> None:
-        self._port.write(pcm)
-
-    def flush(self) -> int:
-        return self._port.flush()
-
-    def delay_ms(self) -> float | None:
-        return self._port.delay_ms()
-
-    def counters(self) -> PortCounters:
-        return self._port.counters()
-
-    def close(self, *, completed: bool) -> None:
-        self._port.close(completed=completed)
 
 
 def resampled(pcm: Pcm, pitch: float) -> Pcm:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import update_wrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,60 +51,77 @@ class _Work:
     taken_s: float = 0.0
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """One conversion: what is read, what is written, and the codec that does it."""
+
+    source: Path
+    target: Path
+    model: Path
+    opened: MimiCodec
+    as_json: bool
+
+
+def _conversion(source: str, target: str) -> Callable[[Callable[[_Asked], None]], Any]:
+    """The arguments and options of a command that converts one file; they are named `source`, ...
+
+    What could only fail, or destroy, after the work is refused before the codec is opened.
+    """
+
+    def around(convert: Callable[[_Asked], None]) -> Any:
+        def run(
+            model: Path,
+            source: Path,
+            target: Path,
+            preset: str,
+            threads: int,
+            device: str,
+            as_json: bool,
+        ) -> None:
+            _check_target(source, target)
+            opened = _open(model, preset, threads, device)
+            convert(_Asked(source, target, model, opened, as_json))
+
+        command: Any = update_wrapper(run, convert)
+        for option in (
+            json_option,
+            _device_option,
+            _threads_option,
+            _preset_option,
+            click.argument("target", type=_path, metavar=target),
+            click.argument("source", type=_path, metavar=source),
+            _model_option,
+        ):
+            command = option(command)
+        return command
+
+    return around
+
+
 @click.group(cls=LazyGroup, table=COMMANDS)
 def codec() -> None:
     """Encode sound into tokens (1.1 kbit/s at 8 codebooks) and decode them, any length."""
 
 
 @click.command("encode")
-@_model_option
-@click.argument("source", type=_path, metavar="IN")
-@click.argument("target", type=_path, metavar="OUT.tokens")
-@_preset_option
-@_threads_option
-@_device_option
-@json_option
-def encode(
-    model: Path,
-    source: Path,
-    target: Path,
-    preset: str,
-    threads: int,
-    device: str,
-    as_json: bool,
-) -> None:
+@_conversion("IN", "OUT.tokens")
+def encode(asked: _Asked) -> None:
     """Encode a sound file of any rate and channel count."""
     from apps.cli.stages import stages
     from edge.tokens import TokenWriter
 
-    _check_target(source, target)
-    opened = _open(model, preset, threads, device)
-    header = _header(opened)
+    opened, header = asked.opened, _header(asked.opened)
     work, state = _Work(), opened.start()
-    with stages() as told, TokenWriter(target, header) as out:
-        for pcm, n_samples in _told(_frames(source), "encoding", work, told):
+    with stages() as told, TokenWriter(asked.target, header) as out:
+        for pcm, n_samples in _told(_frames(asked.source), "encoding", work, told):
             state, codes = opened.encode(state, pcm)
             out.write(codes, n_samples)
-    _report("encode", work, opened, target, as_json)
+    _report("encode", work, asked)
 
 
 @click.command("decode")
-@_model_option
-@click.argument("source", type=_path, metavar="IN.tokens")
-@click.argument("target", type=_path, metavar="OUT.wav")
-@_preset_option
-@_threads_option
-@_device_option
-@json_option
-def decode(
-    model: Path,
-    source: Path,
-    target: Path,
-    preset: str,
-    threads: int,
-    device: str,
-    as_json: bool,
-) -> None:
+@_conversion("IN.tokens", "OUT.wav")
+def decode(asked: _Asked) -> None:
     """Decode a token file with the codec that it was made with, in any precision."""
     from apps.cli.stages import stages
     from edge.errors import ArtifactError
@@ -111,18 +129,16 @@ def decode(
     from edge.tokens import TokenReader
     from edge.wav import WavWriter
 
-    tokens = TokenReader(source)
-    _check_target(source, target)
-    opened = _open(model, preset, threads, device)
+    tokens, opened = TokenReader(asked.source), asked.opened
     header = _header(opened)
     if tokens.header != header:
         raise ArtifactError(
-            f"{source} holds {_said(tokens.header)}, {model} decodes {_said(header)}; "
+            f"{asked.source} holds {_said(tokens.header)}, {asked.model} decodes {_said(header)}; "
             "use the codec that encoded it"
         )
     work, state = _Work(), opened.start()
     began = time.perf_counter()
-    with stages() as told, WavWriter(target) as out:
+    with stages() as told, WavWriter(asked.target) as out:
         for codes in tokens:
             state, pcm = opened.decode(state, codes)
             n_samples = min(FRAME_SAMPLES, tokens.n_samples - work.n_samples)
@@ -130,39 +146,24 @@ def decode(
             work.n_frames, work.n_samples = work.n_frames + 1, work.n_samples + n_samples
             told("decoding", work.n_frames, tokens.n_frames)
     work.taken_s = time.perf_counter() - began
-    _report("decode", work, opened, target, as_json)
+    _report("decode", work, asked)
 
 
 @click.command("roundtrip")
-@_model_option
-@click.argument("source", type=_path, metavar="IN")
-@click.argument("target", type=_path, metavar="OUT.wav")
-@_preset_option
-@_threads_option
-@_device_option
-@json_option
-def roundtrip(
-    model: Path,
-    source: Path,
-    target: Path,
-    preset: str,
-    threads: int,
-    device: str,
-    as_json: bool,
-) -> None:
+@_conversion("IN", "OUT.wav")
+def roundtrip(asked: _Asked) -> None:
     """Encode and decode in one go, to hear what the codec makes of a sound."""
     from apps.cli.stages import stages
     from edge.wav import WavWriter
 
-    _check_target(source, target)
-    opened = _open(model, preset, threads, device)
+    opened = asked.opened
     work, state = _Work(), opened.start()
-    with stages() as told, WavWriter(target) as out:
-        for pcm, n_samples in _told(_frames(source), "encoding and decoding", work, told):
+    with stages() as told, WavWriter(asked.target) as out:
+        for pcm, n_samples in _told(_frames(asked.source), "encoding and decoding", work, told):
             state, codes = opened.encode(state, pcm)
             state, heard = opened.decode(state, codes)
             out.write(heard[:n_samples])
-    _report("roundtrip", work, opened, target, as_json)
+    _report("roundtrip", work, asked)
 
 
 @click.command("choose")
@@ -248,10 +249,10 @@ def _told(
     work.taken_s = time.perf_counter() - began
 
 
-def _report(what: str, work: _Work, opened: MimiCodec, target: Path, as_json: bool) -> None:
+def _report(what: str, work: _Work, asked: _Asked) -> None:
     from edge.frame import SAMPLE_RATE_HZ
 
-    header = _header(opened)
+    opened, target, header = asked.opened, asked.target, _header(asked.opened)
     sound_s = work.n_samples / SAMPLE_RATE_HZ
     facts = {
         "command": what,
@@ -265,7 +266,7 @@ def _report(what: str, work: _Work, opened: MimiCodec, target: Path, as_json: bo
         "codebooks": header.n_codebooks,
         "kbit_per_s": round(header.kbit_per_s, 3),
     }
-    if as_json:
+    if asked.as_json:
         click.echo(json.dumps(facts))
         return
     click.echo(

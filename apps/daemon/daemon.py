@@ -21,7 +21,7 @@ from apps.daemon.permissions import Permission, check_model
 from apps.daemon.profiles import profile_settings
 from apps.daemon.protocol import SETTABLE, VERSION, ProtocolError, Request
 from apps.daemon.server import ControlServer
-from apps.privacy.seal import Sealed
+from apps.privacy.sealed import Sealed
 from apps.session import Opened, Session, TurnLog, open_port, open_session
 from edge.config import Config, load_config, parse_value
 from edge.errors import EdgeError

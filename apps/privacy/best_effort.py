@@ -7,11 +7,11 @@ import ctypes.util
 import sys
 from typing import TYPE_CHECKING
 
+from apps.privacy.sealed import Sealed
 from edge.errors import OfflineError
 
 if TYPE_CHECKING:
     from apps.privacy.bpf import Level
-    from apps.privacy.seal import Sealed
 
 _RULES = {
     "sealed": "(deny network*) (allow network* (local unix) (remote unix))",
@@ -26,8 +26,6 @@ def seal_elsewhere(level: Level, platform: str) -> Sealed:
 
     Raises OfflineError.
     """
-    from apps.privacy.seal import Sealed
-
     if platform == "darwin":
         _sandbox(f"(version 1) (allow default) {_RULES[level]}")
         notes = ("best effort: macOS calls this interface deprecated",)

@@ -20,31 +20,16 @@ import socket
 import stat
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
 from apps.privacy import hide, kernel
 from apps.privacy.bpf import FAMILIES, MACHINES, Level, program
+from apps.privacy.sealed import Sealed
 from apps.privacy.witness import begin_account, give_listener, refusal_file, start_witness
 from edge.errors import OfflineError, UsageError
 
 MARK = "EDGE_SEALED"  # in the environment of what was started from a sealed process
-
-
-@dataclass(frozen=True, slots=True)
-class Sealed:
-    """What was achieved.
-
-    mechanisms: what enforces it. reachable: Unix sockets of name and start services that could not
-    be hidden. recorded: whether refusals are written down. notes: what else one should know.
-    """
-
-    level: Level
-    mechanisms: tuple[str, ...] = ()
-    reachable: tuple[str, ...] = ()
-    recorded: bool = False
-    notes: tuple[str, ...] = field(default=())
 
 
 def seal(wanted: str, *, keep_session_bus: bool = False, record_to: Path | None = None) -> Sealed:

@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edge.frame import FRAME_SAMPLES, SAMPLE_RATE_HZ, Pcm, silence
+from runtime.sound.around import AroundPort
 from runtime.sound.conditioning import adapt, condition_start, findings, repair
 from runtime.sound.echo import EchoCanceller
-from runtime.sound.port import AudioPort, PortCounters
+from runtime.sound.port import AudioPort
 
 _FADE_SAMPLES = SAMPLE_RATE_HZ // 100
 
@@ -58,7 +59,7 @@ class Clarity:
     microphone: MicrophoneFacts = field(default_factory=MicrophoneFacts)
 
 
-class ClearPort:
+class ClearPort(AroundPort):
     """Repairs, cancels echo and adapts what another port hears; one conversation's."""
 
     def __init__(
@@ -72,7 +73,8 @@ class ClearPort:
         """canceller: None where the assistant cannot be heard, as in a file. mend: conceal gaps,
         take out a constant part. auto_gain: bring a quiet or a loud talker to a usual level.
         """
-        self._port, self._canceller = port, canceller
+        super().__init__(port)
+        self._canceller = canceller
         self._mend, self._auto_gain = mend, auto_gain
         self._state = condition_start()
         self._played: Pcm = silence()
@@ -87,12 +89,9 @@ class ClearPort:
             echo = EchoFacts(found.erle_db, found.delay_ms, found.converged, found.warming_up)
         return Clarity(echo, MicrophoneFacts(state.gain_db, state.band_hz, dict(findings(state))))
 
-    def open(self) -> None:
-        self._port.open()
-
     def read(self, *, engine_idle: bool) -> Pcm | None:
         """The next frame, made fit to be heard; float32 (1920,), None at the end."""
-        near = self._port.read(engine_idle=engine_idle)
+        near = super().read(engine_idle=engine_idle)
         if near is None:
             return None
         if self._mend:
@@ -110,22 +109,13 @@ class ClearPort:
 
     def write(self, pcm: Pcm) -> None:
         self._played = pcm
-        self._port.write(pcm)
+        super().write(pcm)
 
     def flush(self) -> int:
-        n_samples = self._port.flush()
+        n_samples = super().flush()
         if self._canceller is not None:
             self._canceller.forget(n_samples)
         return n_samples
-
-    def delay_ms(self) -> float | None:
-        return self._port.delay_ms()
-
-    def counters(self) -> PortCounters:
-        return self._port.counters()
-
-    def close(self, *, completed: bool) -> None:
-        self._port.close(completed=completed)
 
     def _muted_while_warming(self, pcm: Pcm, warming_up: bool) -> Pcm:
         """Silence while the canceller still learns: it would take the echo for a talker."""

@@ -8,10 +8,11 @@ import numpy as np
 
 from edge.frame import Pcm, silence
 from edge.wav import WavWriter
-from runtime.sound.port import AudioPort, PortCounters
+from runtime.sound.around import AroundPort
+from runtime.sound.port import AudioPort
 
 
-class RecordingPort:
+class RecordingPort(AroundPort):
     """Writes the replies (stereo: the microphone left, replies right) of another port to WAV.
 
     Both share one clock, and the reply to a frame stands where that frame ends, for nobody can hear
@@ -20,16 +21,17 @@ class RecordingPort:
     """
 
     def __init__(self, port: AudioPort, output: Path, *, stereo: bool = False) -> None:
-        self._port, self._output, self._stereo = port, output, stereo
+        super().__init__(port)
+        self._output, self._stereo = output, stereo
         self._writer: WavWriter | None = None
         self._said: Pcm = silence()
 
     def open(self) -> None:
         self._writer = WavWriter(self._output, n_channels=2 if self._stereo else 1)
-        self._port.open()
+        super().open()
 
     def read(self, *, engine_idle: bool) -> Pcm | None:
-        pcm = self._port.read(engine_idle=engine_idle)
+        pcm = super().read(engine_idle=engine_idle)
         if pcm is not None and self._writer is not None:
             said = self._said
             self._writer.write(np.stack([pcm, said], axis=1) if self._stereo else said)
@@ -37,19 +39,10 @@ class RecordingPort:
 
     def write(self, pcm: Pcm) -> None:
         self._said = pcm
-        self._port.write(pcm)
-
-    def flush(self) -> int:
-        return self._port.flush()
-
-    def delay_ms(self) -> float | None:
-        return self._port.delay_ms()
-
-    def counters(self) -> PortCounters:
-        return self._port.counters()
+        super().write(pcm)
 
     def close(self, *, completed: bool) -> None:
-        self._port.close(completed=completed)
+        super().close(completed=completed)
         writer, self._writer = self._writer, None
         if writer is not None:
             if completed:

@@ -14,7 +14,7 @@ from apps.daemon.client import Client
 from apps.daemon.daemon import Daemon
 from apps.daemon.server import ControlServer
 from apps.daemon.start import bind
-from apps.privacy.seal import Sealed
+from apps.privacy.sealed import Sealed
 from apps.session import Opened, Session
 from edge.config import Config
 from edge.errors import DeviceError
