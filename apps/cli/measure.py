@@ -43,8 +43,8 @@ def measure() -> None:
 @click.option("--limit", type=click.IntRange(1), help="Only so many utterances.")
 @click.option("--workers", type=click.IntRange(1), help="Processes; default: one a core.")
 @click.option(
-    "--skip", default="", metavar="NAMES",
-    help="Metrics to leave out: pesq,estoi,visqol,dnsmos,plcmos,speaker,words.",
+    "--without", default="", metavar="NAMES",
+    help="Waive metrics, and say so: pesq,estoi,visqol,dnsmos,plcmos,speaker,words.",
 )  # fmt: skip
 @click.option("--untrained", is_flag=True, help="Say that the weights were never trained.")
 @click.option("--timed/--not-timed", default=True, help="Time and memory of both.")
@@ -60,7 +60,8 @@ def measure() -> None:
 def run(**given: Any) -> int:
     """Measure CANDIDATE against REFERENCE: weights, tokens, sound, words, speed.
 
-    Exit code 0: it passes every gate; 1: it fails one; 3: inconclusive, too little evidence.
+    Exit code 0: it passes every gate; 1: it fails one; 3: inconclusive, for there is too little
+    evidence or a gate's metric was not measured. What is waived with --without does not count.
     """
     from apps.cli.stages import stages
 
@@ -110,7 +111,7 @@ def _measure(given: dict[str, Any], told: OnProgress) -> dict[str, Any]:
         raise UsageError(f"unknown gates {gates!r}; known are {', '.join(TABLES)}")
     plan = Plan(
         margins=load_margins(gates, given["margins"]),
-        options=Options(skipped(given["skip"])),
+        options=Options(waived_metrics(given["without"])),
         n_workers=given["workers"] or available_cores(),
         untrained=given["untrained"],
         timed=given["timed"],
@@ -126,13 +127,13 @@ def _measure(given: dict[str, Any], told: OnProgress) -> dict[str, Any]:
     return result
 
 
-def skipped(text: str) -> tuple[str, ...]:
-    """Names of metrics to leave out. Raises UsageError for one that there is not."""
+def waived_metrics(text: str) -> tuple[str, ...]:
+    """Names of metrics to do without. Raises UsageError for one that there is not."""
     from edge.errors import UsageError
-    from quant.measure.ears import SKIPPABLE
+    from quant.measure.ears import WAIVABLE
 
     names = tuple(name.strip() for name in text.split(",") if name.strip())
-    unknown = [name for name in names if name not in SKIPPABLE]
+    unknown = [name for name in names if name not in WAIVABLE]
     if unknown:
-        raise UsageError(f"unknown metric {unknown[0]!r}; known are {', '.join(SKIPPABLE)}")
+        raise UsageError(f"unknown metric {unknown[0]!r}; known are {', '.join(WAIVABLE)}")
     return names

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option("--limit", type=click.IntRange(1), help="Only so many utterances.")
 @click.option("--workers", type=click.IntRange(1), help="Processes; default: one a core.")
-@click.option("--skip", default="", metavar="NAMES", help="Metrics to leave out, as for measure.")
+@click.option("--without", default="", metavar="NAMES", help="Metrics to waive, as for measure.")
 @click.option("--gates", default="transparent", show_default=True, help="One table for all.")
 @json_option
 def sweep(artifact: Path, recipes: tuple[str, ...], as_json: bool, **given: Any) -> int:
@@ -85,7 +85,7 @@ def _one(artifact: Path, recipe: str, given: dict[str, Any], told: OnProgress) -
 def _measure(
     reference: Any, candidate: Any, report: Path, given: dict[str, Any], told: OnProgress
 ) -> None:
-    from apps.cli.measure import skipped
+    from apps.cli.measure import waived_metrics
     from edge.atomic import atomic_path
     from quant.measure.ears import Options
     from quant.measure.gates import load_margins
@@ -96,7 +96,7 @@ def _measure(
 
     plan = Plan(
         margins=load_margins(given["gates"], None),
-        options=Options(skipped(given["skip"])),
+        options=Options(waived_metrics(given["without"])),
         n_workers=given["workers"] or available_cores(),
     )
     result, rows = measure_any(

@@ -21,8 +21,9 @@ from quant.quality.speaker import SpeakerNet
 Float32 = NDArray[np.float32]
 
 RATE_HZ = perceptual.RATE_HZ
+_WAIVED = "waived: --without"
 COMPARED = ("pesq", "estoi", "visqol")
-SKIPPABLE = (*COMPARED, "dnsmos", "plcmos", "speaker", "words")
+WAIVABLE = (*COMPARED, "dnsmos", "plcmos", "speaker", "words")
 # Higher is better, unless a metric is in this list.
 LOWER_IS_BETTER = (
     "mel_db", "pause_rise_db", "text_kl", "audio_1_kl", "audio_kl", "wer_change",
@@ -32,9 +33,9 @@ LOWER_IS_BETTER = (
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """skip: metrics to leave out: pesq, estoi, visqol, dnsmos, plcmos, speaker, words."""
+    """without: metrics that are not computed and whose gates are waived, of WAIVABLE."""
 
-    skip: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
 
 
 class Ears:
@@ -49,7 +50,7 @@ class Ears:
             ("estoi", perceptual.estoi),
             ("visqol", perceptual.visqol),
         ):
-            found = "left out: --skip" if name in options.skip else opened()
+            found = _WAIVED if name in options.without else opened()
             if isinstance(found, str):
                 self.missing[name] = found
             else:
@@ -110,8 +111,8 @@ class Ears:
 
     def _open(self, name: str, make: Callable[[], Any], options: Options) -> None:
         self._nets[name] = None
-        if name in options.skip:
-            self.missing[name] = "left out: --skip"
+        if name in options.without:
+            self.missing[name] = _WAIVED
             return
         try:
             self._nets[name] = make()

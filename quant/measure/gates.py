@@ -1,5 +1,9 @@
 """Margins and verdicts: pass only what is shown to be good enough, fail what is shown not to be.
 
+A gate whose metric was not measured leaves the verdict open, whatever the reason: a package that is
+not installed must not turn into a pass. Who can do without a metric says so, and the report shows
+that gate as waived.
+
 The margins are starting values, from spreads measured on speech and from published ladders; no
 listening test stands behind them. Every one can be changed with a TOML file.
 """
@@ -7,7 +11,7 @@ listening test stands behind them. Every one can be changed with a TOML file.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,7 +20,7 @@ from edge.errors import ConfigError
 from edge.suggest import nearest
 from quant.measure.stats import Summary
 
-Verdict = Literal["pass", "fail", "inconclusive", "not measured"]
+Verdict = Literal["pass", "fail", "inconclusive", "not measured", "waived"]
 Table = Mapping[str, "Margin"]
 
 
@@ -97,6 +101,16 @@ COMPACT: Table = {
     "pitch_change": _most(0.03, 0.05),
 }
 TABLES: Mapping[str, Table] = {"transparent": TRANSPARENT, "compact": COMPACT}
+# A metric that one can do without, and the gates that stand on it.
+STANDS_ON: Mapping[str, tuple[str, ...]] = {
+    "pesq": ("pesq", "pesq_change"),
+    "estoi": ("estoi_change",),
+    "visqol": ("visqol_change",),
+    "dnsmos": ("dnsmos_change",),
+    "plcmos": ("plcmos_change",),
+    "speaker": ("speaker",),
+    "words": ("wer_change",),
+}
 
 
 def load_margins(name: str, path: Path | None) -> Table:
@@ -124,22 +138,26 @@ def load_margins(name: str, path: Path | None) -> Table:
     return table
 
 
-def judge(metric: str, margin: Margin, found: Summary | None) -> Gate:
+def judge(
+    metric: str, margin: Margin, found: Summary | None, *, missing: Mapping[str, str] | None = None
+) -> Gate:
     """Hold a metric against its margin: equivalence, not "no significant difference".
 
     It passes only where the whole 90 % interval is inside (two one-sided tests at 5 %), fails
     where the whole interval is outside or the mean is beyond the hard limit. Too few utterances or
-    speakers are inconclusive, unless the hard limit lies outside the whole interval.
+    speakers are inconclusive, unless the hard limit lies outside the whole interval. missing:
+    metric -> why it could not be had, for the gates that stand on it.
     """
     if found is None or found.n == 0:
-        return Gate(metric, margin, "not measured", "no figures")
+        said = [(missing or {}).get(base) for base, on in STANDS_ON.items() if metric in on]
+        return Gate(metric, margin, "not measured", next(filter(None, said), "no figures"))
     sign = 1 if margin.at_least else -1
     low, high = sorted((sign * found.low90, sign * found.high90))
     limit, hard, mean = sign * margin.limit, sign * margin.hard, sign * found.mean
     if high < hard or (found.enough and mean < hard):
         return Gate(metric, margin, "fail", f"{found.mean:.4g} is beyond {margin.hard:g}")
     if not found.enough:
-        why = f"{found.n} utterances of {found.n_speakers} speakers are too few"
+        why = f"{found.n} utterances, {found.n_units} of them independent, are too few"
         return Gate(metric, margin, "inconclusive", why)
     if low >= limit:
         return Gate(metric, margin, "pass", f"within {margin.limit:g}")
@@ -149,11 +167,25 @@ def judge(metric: str, margin: Margin, found: Summary | None) -> Gate:
     return Gate(metric, margin, "inconclusive", why)
 
 
-def overall(gates: list[Gate]) -> Verdict:
-    """The verdict of all: one failure fails, one doubt leaves it open."""
-    said = {gate.verdict for gate in gates}
+def waived(without: Sequence[str]) -> set[str]:
+    """The gates that stand on metrics which somebody chose to do without."""
+    return {gate for metric in without for gate in STANDS_ON[metric]}
+
+
+def overall(gates: Sequence[Gate]) -> Verdict:
+    """The verdict of all: one failure fails; one doubt or one gate without figures leaves it open.
+
+    Only what was waived does not count.
+    """
+    said = {gate.verdict for gate in gates} - {"waived"}
     if "fail" in said:
         return "fail"
-    if "inconclusive" in said or "pass" not in said:
-        return "inconclusive"
-    return "pass"
+    return "pass" if said == {"pass"} else "inconclusive"
+
+
+def reasons(gates: Sequence[Gate], verdict: str) -> list[str]:
+    """The gates that made the verdict what it is, with why; none for a pass."""
+    blamed = {"fail": ("fail",), "inconclusive": ("inconclusive", "not measured")}
+    return [
+        f"{gate.metric}: {gate.why}" for gate in gates if gate.verdict in blamed.get(verdict, ())
+    ]

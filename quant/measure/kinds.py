@@ -158,7 +158,7 @@ def measure_streams(
         if codec is None:
             n = limit or 24
             spoken = conversations(folder, spec.layout.n_user, spec.card, n=n)
-            talk = Speech(folder, tuple(spoken))
+            talk = Speech(folder, tuple(spoken), unit="conversations")
         else:
             clips = _clips(speech, limit)
             talk = replace(clips, utterances=_encoded(clips, codec, spec.layout.n_user, folder))

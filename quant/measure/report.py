@@ -72,6 +72,8 @@ def markdown(result: Mapping[str, Any]) -> str:
         f"# {_title(cand)}: {result['verdict']}",
         "",
         *(f"> **{label}**\n" for label in result["labels"]),
+        *(f"- {why}" for why in result["why"]),
+        *_waived(result),
         f"{cand['path']} against {ref['path']}, on {_clips(result['speech'])}.",
         "",
     ]
@@ -192,8 +194,17 @@ def _controls(result: Mapping[str, Any]) -> list[str]:
     return [f"Controls: float against float, {zero}; known-bad arm, {said}."]
 
 
+def _waived(result: Mapping[str, Any]) -> list[str]:
+    names = ", ".join(result["waived"])
+    return ["", f"Waived with --without, so the verdict says nothing of it: {names}.", ""] * bool(
+        names
+    )
+
+
 def _clips(speech: Mapping[str, Any]) -> str:
-    return f"{speech['n']} utterances of {speech['n_speakers']} speakers"
+    if speech["unit"] != "speakers":
+        return f"{speech['n']} {speech['unit']}"
+    return f"{speech['n']} utterances of {speech['n_units']} speakers"
 
 
 def _figure(value: float | None) -> str:

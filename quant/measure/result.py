@@ -14,7 +14,7 @@ from typing import Any
 
 from edge.errors import UsageError
 from quant.measure.ears import LOWER_IS_BETTER
-from quant.measure.gates import Gate, Table, judge, overall
+from quant.measure.gates import Gate, Table, judge, waived
 from quant.measure.rows import Row
 from quant.measure.stats import Summary, ratio, summarise
 from quant.quality.perceptual import versions
@@ -52,14 +52,22 @@ def summaries(rows: Sequence[Row]) -> dict[str, Summary]:
     return found
 
 
-def judged(found: Mapping[str, Summary], margins: Table, wanted: Sequence[str]) -> list[Gate]:
-    """Every gate that applies to a kind of model, those without figures among them."""
-    return [judge(name, margins[name], found.get(name)) for name in wanted]
+def judged(
+    found: Mapping[str, Summary], margins: Table, wanted: Sequence[str],
+    without: Sequence[str] = (), missing: Mapping[str, str] | None = None,
+) -> list[Gate]:  # fmt: skip
+    """Every gate that applies to a kind of model, those without figures among them.
 
-
-def verdict_of(rows: Sequence[Row], margins: Table, wanted: Sequence[str]) -> str:
-    """The verdict alone."""
-    return overall(judged(summaries(rows), margins, wanted))
+    without: metrics that were given up on purpose; their gates are waived. missing: metric -> why
+    it could not be had.
+    """
+    free = waived(without)
+    return [
+        Gate(name, margins[name], "waived", "--without")
+        if name in free
+        else judge(name, margins[name], found.get(name), missing=missing)
+        for name in wanted
+    ]
 
 
 def worst(rows: Sequence[Row], metric_order: Sequence[str]) -> list[str]:

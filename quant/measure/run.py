@@ -20,7 +20,7 @@ from quant.measure.codec import make_codec_handler
 from quant.measure.cost import cost_of
 from quant.measure.ears import Options
 from quant.measure.folders import make_folder_handler
-from quant.measure.gates import Table, overall
+from quant.measure.gates import Table, overall, reasons
 from quant.measure.rows import Row
 from quant.measure.speech import Speech, Utterance
 from quant.measure.weights import weight_errors
@@ -181,21 +181,24 @@ def assemble(
     """The result of any kind of measurement. A control that fails makes the verdict worthless."""
     used = [row for row in rows if not row.skipped]
     found = results.summaries(used)
-    gates = results.judged(found, plan.margins, wanted)
+    missing = {name: why for row in used for name, why in row.missing.items()}
+    gates = results.judged(found, plan.margins, wanted, plan.options.without, missing)
     verdict = overall(gates)
+    why = reasons(gates, verdict)
     controls_fine = same["zero"] == 1.0 and bad["rejected"] == 1.0
     if not controls_fine:
-        verdict = "inconclusive"
-    missing = {name: why for row in used for name, why in row.missing.items()}
+        verdict, why = "inconclusive", ["a control failed: no figure here can be trusted"]
     return {
         "schema": results.SCHEMA,
         "verdict": verdict,
+        "why": why,
+        "waived": sorted(plan.options.without),
         "reference": results.describe(reference) if reference else None,
         "candidate": results.describe(candidate) if candidate else None,
         "controls": {"float_against_float": same, "known_bad": bad, "fine": controls_fine},
         "gates": results.gate_table(gates),
         "metrics": results.table_of(found),
-        "not_measured": missing,
+        "not_measured": {k: v for k, v in missing.items() if k not in plan.options.without},
         "skipped": {row.name: row.skipped for row in rows if row.skipped},
         "levels": levels,
         "worst": results.worst(used, WORST_BY),
@@ -218,7 +221,8 @@ def about(speech: Speech) -> dict[str, Any]:
         "folder": str(speech.folder),
         "sha256": speech.sha256,
         "n": len(speech.utterances),
-        "n_speakers": len(set(speech.speakers.values())),
+        "unit": speech.unit,
+        "n_units": len(set(speech.speakers.values())),
         "synthetic": speech.synthetic,
         "files": {one.name: one.sha256 for one in speech.utterances},
     }

@@ -29,10 +29,11 @@ class Utterance:
 
 @dataclass(frozen=True, slots=True)
 class Speech:
-    """A set of clips. sha256: of all of them together."""
+    """A set of clips. unit: what `speaker` tells apart and what resampling draws whole."""
 
     folder: Path
     utterances: tuple[Utterance, ...]
+    unit: str = "speakers"
 
     @property
     def sha256(self) -> str:

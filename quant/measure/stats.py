@@ -12,7 +12,7 @@ Float64 = NDArray[np.float64]
 
 N_RESAMPLES = 10_000
 LEAST_UTTERANCES = 20
-LEAST_SPEAKERS = 5
+LEAST_UNITS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,7 @@ class Summary:
     """One metric over all utterances. low95 .. high90: intervals of the mean.
 
     worst5: mean of the worst twentieth. n: utterances with a figure; without: those that have none.
+    n_units: what is resampled whole: speakers; sentences or conversations where there is one voice.
     """
 
     mean: float
@@ -29,13 +30,13 @@ class Summary:
     high90: float
     worst5: float
     n: int
-    n_speakers: int
+    n_units: int
     without: tuple[str, ...] = ()
 
     @property
     def enough(self) -> bool:
-        """Whether there are enough utterances and speakers to say anything."""
-        return self.n >= LEAST_UTTERANCES and self.n_speakers >= LEAST_SPEAKERS
+        """Whether there are enough utterances and units to say anything."""
+        return self.n >= LEAST_UTTERANCES and self.n_units >= LEAST_UNITS
 
 
 def summarise(

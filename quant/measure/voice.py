@@ -52,7 +52,7 @@ def sentences(folder: Path | None = None) -> Speech:
         digest = hashlib.sha256(line.encode()).hexdigest()
         name = f"sentence-{i:02d}"
         found.append(Utterance(name, path, name, digest, line, synthetic=True))
-    return Speech(path.parent, tuple(found))
+    return Speech(path.parent, tuple(found), unit="sentences")
 
 
 def make_voice_handler(reference: str, options: Options, cache_folder: str) -> Handler:

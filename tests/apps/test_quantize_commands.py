@@ -70,7 +70,16 @@ def test_measure_says_what_it_cannot_say(
 ) -> None:
     small, report = tmp_path / "small", tmp_path / "report"
     call(capsys, "quantize", tiny_artifact(), "--recipe", "transparent", "--out", small)
-    arguments = ["--speech", speech, "--skip", SKIP, "--not-timed", "--workers", 1, "--untrained"]
+    arguments = [
+        "--speech",
+        speech,
+        "--without",
+        SKIP,
+        "--not-timed",
+        "--workers",
+        1,
+        "--untrained",
+    ]
     code, text, _ = call(
         capsys, "measure", tiny_artifact(), small, *arguments, "--out", report, "--json"
     )
@@ -80,7 +89,7 @@ def test_measure_says_what_it_cannot_say(
     assert {path.name for path in report.iterdir()} == {"report.json", "report.md", "report.html"}
     assert call(capsys, "measure", "compare", report, report)[0] == 0
     code, _, said = call(
-        capsys, "measure", small, tiny_artifact(), *arguments[:2], "--skip", "pesk"
+        capsys, "measure", small, tiny_artifact(), *arguments[:2], "--without", "pesk"
     )
     assert code == 2
     assert "unknown metric 'pesk'" in said
@@ -94,7 +103,7 @@ def test_a_sweep_goes_on_where_it_was(
     speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["sweep", tiny_artifact(), "transparent", "tiny", "--speech", speech]
-    arguments += ["--skip", SKIP, "--out", tmp_path / "all", "--workers", 1, "--json"]
+    arguments += ["--without", SKIP, "--out", tmp_path / "all", "--workers", 1, "--json"]
     code, text, _ = call(capsys, *arguments)
     first = json.loads(text)["recipes"]
     assert code == 1  # two clips show nothing

@@ -11,7 +11,19 @@ import pytest
 
 from edge.errors import ConfigError, EdgeError, UsageError
 from edge.wav import WavWriter
-from quant.measure.gates import COMPACT, TABLES, TRANSPARENT, Margin, judge, load_margins, overall
+from quant.measure.ears import WAIVABLE
+from quant.measure.gates import (
+    COMPACT,
+    STANDS_ON,
+    TABLES,
+    TRANSPARENT,
+    Margin,
+    judge,
+    load_margins,
+    overall,
+    reasons,
+)
+from quant.measure.result import judged
 from quant.measure.speech import check_disjoint, read_speech
 from quant.measure.stats import bootstrap, ratio, summarise
 from quant.measure.workers import work
@@ -85,13 +97,25 @@ def test_a_gate_for_what_must_be_small_is_the_mirror_image() -> None:
     assert judge("mel_db", Margin(1.0, 4.0, at_least=False), found).verdict == "pass"
     assert judge("mel_db", Margin(0.4, 4.0, at_least=False), found).verdict == "fail"
     assert judge("mel_db", Margin(0.1, 0.2, at_least=False), found).verdict == "fail"
-    gates = [
-        judge("mel_db", Margin(1.0, 4.0, at_least=False), found),
-        judge("pesq", TRANSPARENT["pesq"], None),
+
+
+def test_what_was_not_measured_is_no_pass_unless_it_was_given_up() -> None:
+    fine = summarise(*spread(np.full(40, 4.6)))
+    wanted = ("pesq", "visqol_change", "wer_change")
+    found = {"pesq": fine}
+    gates = judged(found, TRANSPARENT, wanted, missing={"visqol": "the package is not here"})
+    assert [gate.verdict for gate in gates] == ["pass", "not measured", "not measured"]
+    assert overall(gates) == "inconclusive"
+    assert reasons(gates, "inconclusive") == [
+        "visqol_change: the package is not here",
+        "wer_change: no figures",
     ]
-    assert [gate.verdict for gate in gates] == ["pass", "not measured"]
-    assert overall(gates) == "pass"
-    assert overall(gates[1:]) == "inconclusive"
+    gates = judged(found, TRANSPARENT, wanted, ("visqol", "words"))
+    assert [gate.verdict for gate in gates] == ["pass", "waived", "waived"]
+    assert (overall(gates), reasons(gates, "pass")) == ("pass", [])
+    assert overall(judged(found, TRANSPARENT, wanted, ("visqol",))) == "inconclusive"
+    assert overall(judged(found, TRANSPARENT, wanted[:1], ("pesq",))) == "inconclusive"
+    assert set(STANDS_ON) == set(WAIVABLE)
 
 
 def test_margins_are_ordered_and_can_be_changed(tmp_path: Path) -> None:

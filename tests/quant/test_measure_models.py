@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 from edge.errors import UsageError  # noqa: E402
-from quant.measure.ears import SKIPPABLE, Options  # noqa: E402
+from quant.measure.ears import WAIVABLE, Options  # noqa: E402
 from quant.measure.gates import COMPACT  # noqa: E402
 from quant.measure.kinds import measure_any  # noqa: E402
 from quant.measure.run import Plan, measure_codec  # noqa: E402
@@ -31,7 +31,7 @@ WIDE = CONFIGS["moshi"] | {"dim": 256, "num_heads": 4, "hidden_scale": 4.5, "dep
 
 
 def plan(folder: Path) -> Plan:
-    return Plan(COMPACT, Options(SKIPPABLE), 0, folder / "cache", untrained=True, timed=False)
+    return Plan(COMPACT, Options(WAIVABLE), 0, folder / "cache", untrained=True, timed=False)
 
 
 def test_a_codec_is_measured_with_its_controls(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_a_codec_is_measured_with_its_controls(tmp_path: Path) -> None:
         assert result["verdict"] != "pass"  # three clips show nothing
         assert result["skipped"] == {"silent": "silent"}
         assert "untrained weights: no claim about sound" in result["labels"]
-        assert set(result["not_measured"]) == set(SKIPPABLE)
+        assert set(result["waived"]) == set(WAIVABLE)
         assert len(rows) == 4
         found[name] = result["metrics"]
     assert found["transparent"]["si_sdr_db"]["mean"] > found["tiny"]["si_sdr_db"]["mean"] + 10

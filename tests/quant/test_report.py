@@ -16,6 +16,7 @@ import pytest
 
 from edge.errors import UsageError
 from quant.measure.compare import compare_results
+from quant.measure.ears import Options
 from quant.measure.gates import TRANSPARENT
 from quant.measure.report import write_report
 from quant.measure.result import read_result, to_json
@@ -46,6 +47,12 @@ def rows(folder: Path, *, worse: float = 0.0, n: int = 24) -> list[Row]:
                     "pesq": 4.55 - worse + float(rng.normal(0, 0.02)),
                     "si_sdr_db": 30.0 - 5 * worse,
                     "mel_db": 0.4,
+                    "pause_rise_db": 0.5,
+                    "pesq_change": -0.01,
+                    "estoi_change": -0.001,
+                    "dnsmos_change": 0.0,
+                    "plcmos_change": 0.0,
+                    "speaker": 0.99,
                     "tokens_level_1": 0.99,
                     "tokens_mean": 0.97,
                 },
@@ -58,15 +65,24 @@ def rows(folder: Path, *, worse: float = 0.0, n: int = 24) -> list[Row]:
     return found
 
 
-def result_of(found: list[Row], size_bytes: int = 1_000_000) -> dict[str, Any]:
+def result_of(
+    found: list[Row], size_bytes: int = 1_000_000, *, without: tuple[str, ...] = ("visqol",)
+) -> dict[str, Any]:
     levels = {"weights": {"sqnr_db": LAYERS}, "codec": {"levels": [0.99, 0.98, 0.95]}}
     fine = {"zero": 1.0, "largest": 0.0, "n": 5.0}
     bad = {"rejected": 1.0, "n_failed": 3.0, "n": 5.0}
-    made = assemble(None, None, found, Plan(TRANSPARENT), CODEC_GATES, fine, bad, levels)
+    plan = Plan(TRANSPARENT, Options(without))
+    made = assemble(None, None, found, plan, CODEC_GATES, fine, bad, levels)
     model = {"path": "model", "kind": "mimi", "fingerprint": "f"}
     made["reference"] = model | {"recipe": "float", "size_bytes": 4_000_000}
     made["candidate"] = model | {"recipe": "int8", "size_bytes": size_bytes}
-    made["speech"] = {"folder": "s", "sha256": "0", "n": len(found), "n_speakers": 8}
+    made["speech"] = {
+        "folder": "s",
+        "sha256": "0",
+        "n": len(found),
+        "unit": "speakers",
+        "n_units": 8,
+    }
     made["labels"] = ["synthetic speech: no absolute claim about quality"]
     return made
 
@@ -86,12 +102,22 @@ def test_the_files_say_the_same(report: Path) -> None:
     assert result["verdict"] == "pass"
     assert "# int8: pass" in text
     assert "synthetic speech: no absolute claim" in text
-    assert "not measured: visqol" in text
+    assert "Waived with --without, so the verdict says nothing of it: visqol" in text
     assert all(name in text for name in result["worst"])
     said = {gate["metric"]: gate["verdict"] for gate in result["gates"]}
     assert said["pesq"] == "pass"
-    assert said["visqol_change"] == "not measured"
+    assert said["visqol_change"] == "waived"
     assert result["metrics"]["wer_change"]["mean"] == 0
+
+
+def test_a_metric_that_is_not_there_leaves_the_verdict_open(tmp_path: Path) -> None:
+    found = rows(tmp_path)
+    result = result_of(found, without=())
+    write_report(tmp_path, result, found)
+    text = (tmp_path / "report.md").read_text()
+    assert (result["verdict"], result["waived"]) == ("inconclusive", [])
+    assert result["why"] == ["visqol_change: the package visqol is not installed"]
+    assert text.index("- visqol_change: the package") < text.index("| gate |")
 
 
 def test_a_control_that_fails_makes_the_verdict_worthless(tmp_path: Path) -> None:
