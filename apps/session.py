@@ -20,6 +20,7 @@ from runtime.engines.assemble import open_cascade
 from runtime.engines.cascade import CascadeEngine
 from runtime.engines.engine import Context, Engine
 from runtime.engines.persona import default_context
+from runtime.heap import give_back, share_heaps
 from runtime.loop import LoopReport, Observer, run
 from runtime.sound.card.connect import Wish
 from runtime.sound.clear import Clarity, ClearPort
@@ -143,6 +144,7 @@ def open_session(
 
     talk_key: held down now? hush: was the assistant told to be silent since the last question?
     """
+    share_heaps()
     if config.talk.engine == "duplex" or (config.talk.engine == "auto" and config.talk.model):
         session = _open_duplex(config, clock, talk_key, hush)
     else:
@@ -154,6 +156,7 @@ def open_session(
     except BaseException:
         session.close()
         raise
+    give_back()
     return session
 
 

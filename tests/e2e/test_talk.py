@@ -91,7 +91,7 @@ def test_the_report_has_what_it_promises(conversation: tuple[dict[str, Any], Pat
         assert turn["interrupted"] is False
     assert report["frames"]["count"] > 0
     assert set(report["frames"]["step_ms"]) == {"p50", "p95", "p99", "max"}
-    assert report["rss_mb"] > 50
+    assert 50 < report["rss_mb"] < 640  # 530 to 550 on Linux with glibc
 
 
 def test_the_recording_holds_both_sides_on_one_time_line(
