@@ -15,7 +15,8 @@ import sys
 from pathlib import Path
 
 import apps
-from apps.cli.main import OWN_PACKAGES, QUIET_ENV, main, run
+from apps.cli.main import OWN_PACKAGES, QUIET_ENV, run
+from apps.cli.start import main
 
 _DESKTOP = "edge-desktop"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from apps.cli.main import main
+from apps.cli.start import main
 
 if __name__ == "__main__":
     main()

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from apps.cli.keys import status_lines
 from apps.cli.options import json_option
 
 
@@ -23,21 +24,8 @@ def status(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found))
         return
-    panel, privacy = found["panel"], found["privacy"]
-    frames, answer = panel["frames"], panel["answer_ms"]
-    error = f": {found['error']}" if found["error"] else ""
-    click.echo(f"{found['state']}{error}  ({found['engine'] or 'no engine yet'})")
-    click.echo(f"privacy   {privacy['level']} by {', '.join(privacy['mechanisms']) or 'nothing'}")
-    for each in privacy["permissions"]:
-        click.echo(f"          may {each['name']} (process {each['pid']}, used {each['used']})")
-    click.echo(
-        f"answers   {panel['answers']}, {panel['interrupted']} interrupted; "
-        f"p50 {answer['p50']:.0f} ms, p95 {answer['p95']:.0f} ms"
-    )
-    click.echo(
-        f"frames    {frames['count']}, {frames['missed']} missed; step p99 "
-        f"{frames['step_ms']['p99']:.1f} ms; {panel['rss_mb']:.0f} MiB"
-    )
+    for line in status_lines(found):
+        click.echo(line)
 
 
 @ctl.command()

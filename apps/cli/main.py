@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 from typing import Any
 
 import click
 
 from apps.cli.lazy import Lazy, LazyGroup
+from apps.signals import end_as_interrupted
 from edge.errors import EdgeError
 
 log = logging.getLogger(__name__)
@@ -88,8 +88,7 @@ def main(argv: list[str] | None = None) -> None:
     """
     for name, value in QUIET_ENV.items():
         os.environ.setdefault(name, value)
-    # Being told to end is an interruption like Ctrl-C: open files are put away first.
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    end_as_interrupted()
     arguments = sys.argv[1:] if argv is None else argv
     sys.exit(run(arguments))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 import threading
 import time
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from apps.cli.options import json_option, overrides, privacy_option
+from apps.signals import told_to_end
 from edge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -220,16 +220,13 @@ class TalkKey:
 
 @contextmanager
 def _until_interrupted(live: bool) -> Iterator[Callable[[], bool]]:
-    """Ctrl-C is the ordinary end of a live conversation, and an error in one from files."""
+    """Being told to end is the ordinary end of a live conversation; one from files fails by it."""
     over = threading.Event()
     if not live:
         yield over.is_set
         return
-    before = signal.signal(signal.SIGINT, lambda *_: over.set())
-    try:
+    with told_to_end(over.set):
         yield over.is_set
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _tell(event: Event, clarity: Clarity, captioned: bool) -> None:

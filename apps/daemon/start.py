@@ -13,6 +13,7 @@ from apps.daemon.lock import InstanceLock, socket_path
 from apps.daemon.notify import Notifier, inherited_listener
 from apps.daemon.permissions import start_permissions
 from apps.privacy.seal import seal
+from apps.signals import on_end
 from edge.config import load_config
 from edge.errors import UsageError
 from edge.paths import make_dir
@@ -37,8 +38,7 @@ def run_daemon(flags: Mapping[str, object]) -> None:
     from apps.daemon.server import ControlServer
 
     daemon = Daemon(sealed, flags, permissions, Notifier(os.environ))
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: daemon.controls.over.set())
+    on_end(lambda *_: daemon.controls.over.set())
     signal.signal(signal.SIGHUP, lambda *_: daemon.controls.again.set())
     try:
         daemon.serve(ControlServer(listener, daemon.handle))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from typing import Any
@@ -12,6 +11,7 @@ from PySide6.QtGui import QAction, QActionGroup, QIcon, QPalette
 from PySide6.QtWidgets import QApplication, QInputDialog, QMenu, QSystemTrayIcon
 
 from apps.daemon.profiles import profile_names
+from apps.signals import on_end
 from apps.tray.captions import CaptionWindow
 from apps.tray.checks import CheckWindow
 from apps.tray.child import run_json
@@ -170,8 +170,7 @@ def run_tray(
     app.setApplicationName("edgevoice")
     app.setDesktopFileName("edgevoice")
     tray = Tray(app, with_tray=with_tray, theme=theme)
-    signal.signal(signal.SIGINT, lambda *_: app.quit())
-    signal.signal(signal.SIGTERM, lambda *_: app.quit())
+    on_end(lambda *_: app.quit())
     wake = QTimer(interval=500)  # lets Python see signals
     wake.timeout.connect(lambda: None)
     wake.start()
