@@ -60,13 +60,22 @@ def starter_models() -> ModelStore:
     With EDGE_REQUIRE_MODELS=1, as `make test` sets it, a missing model is a failure instead.
     """
     store = ModelStore(read_lock())
+    return _with(store, [model.name for model in store.lock.models if model.starter])
+
+
+@pytest.fixture(scope="session")
+def quality_models() -> ModelStore:
+    """As starter_models, for the networks that judge sound."""
+    return _with(ModelStore(read_lock()), ["dnsmos", "plcmos", "ge2e-speaker"])
+
+
+def _with(store: ModelStore, names: list[str]) -> ModelStore:
     missing = [
-        model.name
-        for model in store.lock.models
-        if model.starter and set(store.status(model.name, hashed=False).values()) != {"present"}
+        name for name in names if set(store.status(name, hashed=False).values()) != {"present"}
     ]
+    how = f"not on this machine: {', '.join(missing)}; edge models fetch {' '.join(missing)}"
     if missing and os.environ.get("EDGE_REQUIRE_MODELS") == "1":
-        pytest.fail(f"not on this machine: {', '.join(missing)}; run `edge models fetch`")
+        pytest.fail(how)
     if missing:
-        pytest.skip(f"not on this machine: {', '.join(missing)}; `edge models fetch` brings them")
+        pytest.skip(how)
     return store

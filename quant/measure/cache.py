@@ -47,13 +47,23 @@ class Cache:
         self, parts: tuple[str, ...], make: Callable[[], Mapping[str, float]]
     ) -> dict[str, float]:
         """Figures by name, made now where they are not there; NaN survives."""
+        kept = self.kept(parts)
+        if kept is None:
+            kept = self.keep(parts, make())
+        return kept
+
+    def keep(self, parts: tuple[str, ...], figures: Mapping[str, float]) -> dict[str, float]:
+        """Keep figures; returns them."""
+        write_text(self.path(*parts, ending=".json"), json.dumps(dict(figures)))
+        return dict(figures)
+
+    def kept(self, parts: tuple[str, ...]) -> dict[str, float] | None:
+        """Figures that are there already, or None."""
         path = self.path(*parts, ending=".json")
         try:
             return {str(k): float(v) for k, v in json.loads(path.read_text("utf-8")).items()}
         except (OSError, ValueError, AttributeError, TypeError):
-            made = dict(make())
-        write_text(path, json.dumps(made))
-        return made
+            return None
 
     def sound(self, parts: tuple[str, ...], pcm: NDArray[np.float32]) -> str:
         """Keep a sound for the report; returns its file."""

@@ -16,12 +16,12 @@ from edge.frame import FRAME_SAMPLES, SAMPLE_RATE_HZ
 from edge.wav import read_mono
 from quant.measure.cache import Cache
 from quant.measure.ears import COMPARED, Ears, Options, changes
+from quant.measure.listen import Listener
 from quant.measure.rows import Row
 from quant.measure.speech import Utterance
 from quant.measure.workers import Handler
 from quant.quality.waves import fault
 from runtime.models.mimi import MimiCodec
-from runtime.models.text import words_wrong
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
@@ -40,6 +40,7 @@ class _CodecMeasurer:
         self._candidates: dict[str, MimiCodec] = {}
         self._ears = Ears(options)
         self._cache = Cache(cache_folder)
+        self._listener = Listener(self._ears, self._cache, rate_hz=SAMPLE_RATE_HZ)
         self._metrics_key = ",".join(sorted(self._ears.missing)) or "all"
 
     def measure(self, job: tuple[str, Utterance]) -> Row:
@@ -67,7 +68,7 @@ class _CodecMeasurer:
         ours: dict[str, Float32], figures: dict[str, float],
     ) -> Row:  # fmt: skip
         equal = (ref["codes"] == ours["codes"]).mean(axis=0)
-        own = self._judged(original, ours["own"])
+        own = self._listener.alone(ours["own"])
         metrics = self._ears.aligned(ref["pcm"], ours["pcm"], rate_hz=SAMPLE_RATE_HZ)
         against = {
             f"{n}_original": v
@@ -84,7 +85,9 @@ class _CodecMeasurer:
         metrics["speaker"] = self._ears.same_speaker(
             ref["pcm"], ours["own"], rate_hz=SAMPLE_RATE_HZ
         )
-        counts = self._words(one, ref["pcm"], ours["own"])
+        counts = self._listener.word_errors(
+            {"reference": ref["pcm"], "candidate": ours["own"]}, text=one.text, instead=original
+        )
         parts = (self._reference.fingerprint, candidate, one.sha256)
         seconds = len(original) / SAMPLE_RATE_HZ
         return Row(
@@ -109,23 +112,7 @@ class _CodecMeasurer:
         compared = self._ears.compare(original, pcm, rate_hz=SAMPLE_RATE_HZ)
         return {
             **{f"{name}_original": value for name, value in compared.items()},
-            **self._ears.alone(pcm, rate_hz=SAMPLE_RATE_HZ),
-        }
-
-    def _words(
-        self, one: Utterance, reference: Float32, candidate: Float32
-    ) -> dict[str, tuple[float, float]]:
-        heard = [self._ears.words(pcm, rate_hz=SAMPLE_RATE_HZ) for pcm in (reference, candidate)]
-        if not one.text or heard[0] is None or heard[1] is None:
-            return {}
-        from quant.measure.ears import plain_words
-        from runtime.engines.speakable import load_speller, speakable
-        from runtime.models.asr import plain_word
-
-        said = plain_words(speakable(load_speller(), one.text), plain_word)
-        return {
-            "reference.wer": (words_wrong(said, heard[0]), len(said)),
-            "candidate.wer": (words_wrong(said, heard[1]), len(said)),
+            **self._listener.alone(pcm),
         }
 
 

@@ -20,14 +20,14 @@ from edge.frame import SAMPLE_RATE_HZ
 from edge.lock import read_lock
 from edge.store import ModelStore
 from quant.measure.cache import Cache
-from quant.measure.ears import Ears, Options, changes, plain_words
+from quant.measure.ears import Ears, Options, changes
 from quant.measure.hold import holding, showing
+from quant.measure.listen import Listener
 from quant.measure.rows import Row
 from quant.measure.speech import Speech, Utterance
 from quant.measure.workers import Handler
 from quant.quality.waves import median_pitch_hz
 from runtime.backends.ort import Session, open_session
-from runtime.models.text import words_wrong
 from runtime.models.tts import VoiceParts
 
 Float32 = NDArray[np.float32]
@@ -78,6 +78,7 @@ class _VoiceMeasurer:
         self._reference = str(reference)
         self._ears = Ears(options)
         self._cache = Cache(cache_folder)
+        self._listener = Listener(self._ears, self._cache, rate_hz=SAMPLE_RATE_HZ)
 
     def measure(self, job: tuple[str, Utterance]) -> Row:
         path, one = job
@@ -91,7 +92,8 @@ class _VoiceMeasurer:
         held = self._speak(ours, one.text, held=free["reference"])
         ref, cand = free["reference"]["pcm"], free["candidate"]["pcm"]
         metrics = self._ears.aligned(ref, held["pcm"], rate_hz=SAMPLE_RATE_HZ)
-        alone = {arm: self._ears.alone(free[arm]["pcm"], rate_hz=SAMPLE_RATE_HZ) for arm in free}
+        sounds = {"reference": ref, "candidate": cand}
+        alone = {arm: self._listener.alone(pcm) for arm, pcm in sounds.items()}
         metrics |= changes(
             alone["reference"], alone["candidate"], ("dnsmos", "dnsmos_p808", "plcmos")
         )
@@ -106,7 +108,7 @@ class _VoiceMeasurer:
             one.speaker,
             len(ref) / SAMPLE_RATE_HZ,
             metrics={name: value for name, value in metrics.items() if not np.isnan(value)},
-            counts=self._words(one, ref, cand),
+            counts=self._listener.word_errors(sounds, text=one.text),
             facts={f"{arm}.{k}": v for arm, found in alone.items() for k, v in found.items()}
             | {"reference.pitch_hz": pitch[0], "candidate.pitch_hz": pitch[1]},
             sounds={
@@ -142,19 +144,4 @@ class _VoiceMeasurer:
             "lengths": lengths,
             "pitches": pitches,
             "work": worked_s / max(0.01, len(pcm) / SAMPLE_RATE_HZ),
-        }
-
-    def _words(
-        self, one: Utterance, reference: Float32, candidate: Float32
-    ) -> dict[str, tuple[float, float]]:
-        from runtime.engines.speakable import load_speller, speakable
-        from runtime.models.asr import plain_word
-
-        heard = [self._ears.words(pcm, rate_hz=SAMPLE_RATE_HZ) for pcm in (reference, candidate)]
-        if heard[0] is None or heard[1] is None:
-            return {}
-        said = plain_words(speakable(load_speller(), one.text), plain_word)
-        return {
-            "reference.wer": (words_wrong(said, heard[0]), len(said)),
-            "candidate.wer": (words_wrong(said, heard[1]), len(said)),
         }

@@ -19,14 +19,18 @@ from runtime.backends.ort import open_session
 Float32 = NDArray[np.float32]
 
 RATE_HZ = 16_000
-_WINDOW_SAMPLES = 144_160  # 9.01 s
+_WINDOW_S = 9.01
+_WINDOW_SAMPLES = 144_160
 _RATERS = 15
 # From raw outputs to the scale of listeners, as published: a polynomial, highest power first.
 _OVERALL = (-0.06766283, 1.11546468, 0.04602535)
 
 
 class Dnsmos:
-    """Overall quality on two scales; clips shorter than 9 s are repeated."""
+    """Overall quality on two scales; clips shorter than 9 s are repeated.
+
+    Equal to speechmos 0.0.1.1: every window of a clip that was repeated counts, too.
+    """
 
     def __init__(self, files: Mapping[str, Path], *, threads: int = 1) -> None:
         self._p835 = open_session(files["sig_bak_ovr.onnx"], threads=threads)
@@ -37,15 +41,14 @@ class Dnsmos:
         pcm = np.clip(pcm_16k, -1, 1).astype(np.float32)
         while len(pcm) < _WINDOW_SAMPLES:
             pcm = np.concatenate([pcm, pcm])
-        # A clip that had to be repeated is in the first window whole.
-        n_hops = int(len(pcm) // RATE_HZ - _WINDOW_SAMPLES / RATE_HZ) + 1
-        if len(pcm_16k) < _WINDOW_SAMPLES:
-            n_hops = 1
+        n_hops = int(len(pcm) // RATE_HZ - _WINDOW_S) + 1
         overall, p808 = [], []
         for hop in range(n_hops):
-            part = pcm[hop * RATE_HZ : hop * RATE_HZ + _WINDOW_SAMPLES]
+            # The published tool rounds a window's end down in floating point and then leaves out
+            # those that came out a sample short. Its figures are what others compare with.
+            part = pcm[hop * RATE_HZ : int((hop + _WINDOW_S) * RATE_HZ)]
             if len(part) < _WINDOW_SAMPLES:
-                break
+                continue
             raw = next(iter(self._p835.run({"input_1": part[None]}).values()))[0]
             overall.append(float(np.polyval(_OVERALL, raw[2])))
             found = next(iter(self._p808.run({"input_1": _p808_features(part[:-160])}).values()))
