@@ -10,7 +10,7 @@ from typing import Any
 from apps.mini import shipped_model
 from edge.config import Config
 from edge.errors import UsageError
-from edge.paths import cache_dir
+from edge.paths import prompt_cache_dir
 from runtime.cores import available_cores
 from runtime.engines.duplex import DuplexEngine, DuplexOptions, open_duplex
 from runtime.engines.engine import Engine
@@ -39,7 +39,7 @@ def open_planned(config: Config, now_ns: Callable[[], int]) -> OpenedDuplex:
     prompted = bool(config.talk.voice) or config.talk.prompt != Config().talk.prompt
     options = DuplexOptions(
         prompted=prompted,
-        prompt_cache=cache_dir() / "prompts",
+        prompt_cache=prompt_cache_dir(),
         kv="q8_0" if wanted.kv == "q8_0" else "f16" if wanted.kv == "f16" else "auto",
         overlap=wanted.overlap == "on",
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from edge.paths import data_dir, make_dir
 log = logging.getLogger(__name__)
 
 FILE_NAME = "turns.jsonl"
+_RECENT_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,14 @@ class History:
         if n_damaged:
             log.warning("%s: %d damaged lines were passed over", self.path, n_damaged)
 
+    def recent(self, words: str = "", *, last: int) -> list[Turn]:
+        """The last turns in which all these words occur, oldest first; looks back 4 MiB at most.
+
+        Raises EdgeError.
+        """
+        found = (_parse(line) for line in self._lines(_RECENT_BYTES))
+        return list(deque(matching((turn for turn in found if turn), words), maxlen=last))
+
     def purge(self) -> int:
         """Remove everything that was kept; returns how many turns that were. Raises EdgeError."""
         n_turns = sum(1 for _ in self._lines())
@@ -92,14 +102,42 @@ class History:
             ) from error
         return n_turns
 
-    def _lines(self) -> Iterator[bytes]:
+    def _lines(self, most_bytes: int | None = None) -> Iterator[bytes]:
+        """The lines that are not empty; of the last most_bytes only, the first may be cut."""
         try:
             with self.path.open("rb") as file:
+                if most_bytes is not None:
+                    file.seek(max(0, file.seek(0, os.SEEK_END) - most_bytes))
                 yield from (line for line in file if line.strip())
         except FileNotFoundError:
             return
         except OSError as error:
             raise EdgeError(f"{self.path} cannot be read: {error.strerror or error}") from error
+
+
+def purge_prompts(folder: Path) -> int:
+    """Remove what models keep of prompts that they have read; how many. Raises EdgeError.
+
+    folder: edge.paths.prompt_cache_dir().
+    """
+    found = [*folder.glob("*.state"), *folder.glob(".*.part")]
+    try:
+        for path in found:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise EdgeError(
+            f"{folder} cannot be emptied: {error.strerror or error}; remove it by hand"
+        ) from error
+    return len(found)
+
+
+def matching(turns: Iterable[Turn], words: str) -> Iterator[Turn]:
+    """Turns in which every word occurs, on either side or in the time."""
+    wanted = words.lower().split()
+    for turn in turns:
+        text = f"{turn.user} {turn.reply} {turn.time}".lower()
+        if all(word in text for word in wanted):
+            yield turn
 
 
 def to_json(turns: Iterator[Turn]) -> str:

@@ -44,6 +44,11 @@ def state_dir(env: Mapping[str, str] | None = None) -> Path:
     return _named("EDGE_STATE_DIR", "STATE_DIRECTORY", env) or _dirs().user_state_path
 
 
+def prompt_cache_dir(env: Mapping[str, str] | None = None) -> Path:
+    """Where duplex models keep what reading a prompt came to: as personal as the prompt itself."""
+    return cache_dir(env) / "prompts"
+
+
 def runtime_dir(env: Mapping[str, str] | None = None) -> Path:
     """The folder of sockets and locks, gone after a restart. env: RUNTIME_DIRECTORY.
 

@@ -90,6 +90,23 @@ def fetch(model: str, as_json: bool) -> None:
     _show(_ask("fetch", model=model), as_json)
 
 
+@ctl.command(name="history")
+@click.argument("words", nargs=-1)
+@click.option("--last", type=click.IntRange(1, 100), default=20, show_default=True, metavar="N")
+@json_option
+def show_history(words: tuple[str, ...], last: int, as_json: bool) -> None:
+    """The last turns that the daemon has kept, of those with all WORDS."""
+    from edge.history import Turn, to_text
+
+    found = _ask("history", words=" ".join(words), last=last)
+    if as_json:
+        click.echo(json.dumps(found))
+    elif found["turns"]:
+        click.echo(to_text(Turn(**turn) for turn in found["turns"]))
+    else:
+        click.echo("nothing is kept" if found["enabled"] else "nothing is kept: history is off")
+
+
 @ctl.command(name="quit")
 @json_option
 def quit_daemon(as_json: bool) -> None:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,9 +17,13 @@ if TYPE_CHECKING:
     from edge.history import History, Turn
 
 
+# A conversation that is just being loaded is waited for.
+_PURGE_TIMEOUT_S = 60.0
+
+
 @click.group()
 def history() -> None:
-    """List, export or purge what was kept; nothing is kept unless history.enabled is set."""
+    """Read, search, export or purge what was kept: nothing, unless history.enabled is set."""
 
 
 @history.command("list")
@@ -77,18 +81,69 @@ def export(form: str | None, output: Path | None, as_json: bool) -> None:
 
 
 @history.command()
+@click.argument("words", nargs=-1, required=True)
+@json_option
+def search(words: tuple[str, ...], as_json: bool) -> None:
+    """Show the kept turns in which all WORDS occur, on either side or in the time."""
+    from edge.history import matching, to_text
+
+    kept = _open()
+    turns = list(matching(kept.turns(), " ".join(words)))
+    if as_json:
+        facts = {"enabled": kept.enabled, "path": str(kept.path)}
+        click.echo(json.dumps({**facts, "turns": [asdict(turn) for turn in turns]}))
+    else:
+        click.echo(to_text(iter(turns)) if turns else f"no such turn in {kept.path}")
+
+
+@history.command()
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 def purge(yes: bool, as_json: bool) -> None:
-    """Remove everything that was kept."""
+    """Remove everything that was kept: turns, and what models cached of your prompts.
+
+    A running daemon forgets its conversation and begins another.
+    """
+    from edge.history import purge_prompts
+    from edge.paths import prompt_cache_dir
+
     kept = _open()
     if not yes:
         click.confirm(f"Remove every turn kept in {kept.path}?", abort=True, err=True)
-    n_turns = kept.purge()
+    daemon = _purge_daemon()
+    n_turns = kept.purge() + daemon.get("turns", 0)
+    n_prompts = purge_prompts(prompt_cache_dir()) + daemon.get("prompts", 0)
     if as_json:
-        click.echo(json.dumps({"path": str(kept.path), "removed_turns": n_turns}))
+        facts = {"removed_turns": n_turns, "removed_prompts": n_prompts, "daemon": bool(daemon)}
+        click.echo(json.dumps({"path": str(kept.path), **facts}))
     else:
-        click.echo(f"{n_turns} turns removed")
+        forgot = "; the daemon has forgotten its conversation" if daemon else ""
+        click.echo(f"{n_turns} turns and {n_prompts} cached prompts removed{forgot}")
+
+
+def _purge_daemon() -> dict[str, Any]:
+    """Have a running daemon purge, and wait until it has; what it removed, {} without a daemon.
+
+    Raises EdgeError where it could not.
+    """
+    from apps.daemon.client import Client, DaemonGoneError
+    from edge.errors import EdgeError
+
+    try:
+        client = Client(timeout_s=_PURGE_TIMEOUT_S)
+    except DaemonGoneError:
+        return {}
+    with client:
+        client.ask("watch")
+        client.send("purge")
+        for line in client.lines():
+            if line.get("event") == "purged":
+                if line["error"]:
+                    raise EdgeError(str(line["error"]))
+                return line
+            if line.get("ok") is False:
+                raise EdgeError(str(line["error"]))
+    raise EdgeError("the daemon did not say that it has purged; run it again: edge history purge")
 
 
 def _open() -> History:

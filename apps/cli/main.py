@@ -42,7 +42,7 @@ COMMANDS = {
     "devices": Lazy("apps.cli.devices:devices", "List microphones and speakers."),
     "models": Lazy("apps.cli.models:models", "List, fetch, verify and import models."),
     "config": Lazy("apps.cli.config:config", "Show the settings and where each comes from."),
-    "history": Lazy("apps.cli.history:history", "List, export or purge kept transcripts."),
+    "history": Lazy("apps.cli.history:history", "List, search, export or purge transcripts."),
     "doctor": Lazy("apps.cli.doctor:doctor", "Check this machine, and say what to do about it."),
     "export": Lazy("apps.cli.export:export", "Turn checkpoints into artifacts that run here."),
     "quantize": Lazy("apps.cli.quantize:quantize", "Make an artifact smaller, by a recipe."),

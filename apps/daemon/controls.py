@@ -15,6 +15,7 @@ class Controls:
     """What was asked for. n_hushed: how often "stop" was; the loop compares it with its own count.
 
     again: the running conversation is to end and another to begin, with settings read anew.
+    purge: what was kept is to be removed between the two.
     """
 
     muted: bool = False
@@ -23,6 +24,7 @@ class Controls:
     profile: str = ""
     settings: dict[str, object] = field(default_factory=dict)
     again: threading.Event = field(default_factory=threading.Event)
+    purge: threading.Event = field(default_factory=threading.Event)
     over: threading.Event = field(default_factory=threading.Event)
 
     def hears(self) -> bool:

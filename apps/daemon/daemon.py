@@ -6,11 +6,11 @@ waits for "reload" (or for the device to come back), and tries again.
 
 from __future__ import annotations
 
-import dataclasses
+import json
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from apps.daemon.board import Board
@@ -20,12 +20,14 @@ from apps.daemon.notify import Notifier
 from apps.daemon.permissions import Permission, check_model
 from apps.daemon.profiles import profile_settings
 from apps.daemon.protocol import SETTABLE, VERSION, ProtocolError, Request
-from apps.daemon.server import ControlServer
+from apps.daemon.server import MAX_OUT_BYTES, ControlServer
 from apps.privacy.sealed import Sealed
 from apps.session import Opened, Session, TurnLog, open_port, open_session
 from edge.config import Config, load_config, parse_value
 from edge.errors import EdgeError
 from edge.frame import Frame, Reply
+from edge.history import History, purge_prompts
+from edge.paths import prompt_cache_dir
 from runtime.sound.port import AudioPort
 from runtime.trace import Trace
 
@@ -34,6 +36,7 @@ log = logging.getLogger(__name__)
 _RETRY_S = 5.0
 _WAIT_S = 0.25
 _KEPT_TURNS = 50
+_SHOWN_TURNS = 20
 
 
 @dataclass(slots=True)
@@ -67,42 +70,56 @@ class Daemon:
         try:
             while not self.controls.over.is_set():
                 self.controls.again.clear()
+                self._purge()
                 try:
                     self._one_session()
                 except EdgeError as error:
                     self._failed(error)
         finally:
+            self._purge()
             server.close()
 
     def handle(self, request: Request) -> dict[str, Any]:
         """Carry out one request; on the server's thread. Raises EdgeError."""
-        controls, facts = self.controls, request.facts
-        if request.do == "mute":
-            controls.muted = facts.get("on", True)
-        elif request.do == "toggle":
-            controls.muted = not controls.muted
-        elif request.do == "talk":
-            controls.talk_down = facts.get("down", not controls.talk_down)
-        elif request.do == "stop":
-            controls.n_hushed += 1
-        elif request.do == "profile":
-            profile_settings(facts["name"])
-            controls.profile = facts["name"]
-            controls.again.set()
-        elif request.do == "set":
+        facts = request.facts
+        if request.do == "history":
+            return self._history(facts.get("words", ""), facts.get("last", _SHOWN_TURNS))
+        if request.do == "set":
             self._set(facts["key"], facts["value"])
-        elif request.do == "reload":
-            controls.again.set()
         elif request.do == "fetch":
             self._fetch(facts["model"])
-        elif request.do == "quit":
-            controls.over.set()
+        else:
+            self._switch(request.do, facts)
         if self.server is not None:
             self.board.levels_wanted = self.server.levels_wanted
         self.board.show()
         if request.do in ("status", "watch"):
             return self.status()
+        controls = self.controls
         return {"muted": controls.muted, "talk": controls.talk_down, "state": self.board.state}
+
+    def _switch(self, do: str, facts: Mapping[str, Any]) -> None:
+        """Whatever is only a switch that the loop looks at. Raises ConfigError."""
+        controls = self.controls
+        if do == "mute":
+            controls.muted = facts.get("on", True)
+        elif do == "toggle":
+            controls.muted = not controls.muted
+        elif do == "talk":
+            controls.talk_down = facts.get("down", not controls.talk_down)
+        elif do == "stop":
+            controls.n_hushed += 1
+        elif do == "profile":
+            profile_settings(facts["name"])
+            controls.profile = facts["name"]
+            controls.again.set()
+        elif do == "purge":
+            controls.purge.set()
+            controls.again.set()
+        elif do == "reload":
+            controls.again.set()
+        elif do == "quit":
+            controls.over.set()
 
     def status(self) -> dict[str, Any]:
         """The whole of `status`."""
@@ -154,7 +171,7 @@ class Daemon:
         gate = GatePort(fresh_port, self.controls, session.clock)
         turns = TurnLog()
         board.levels, board.counters = gate.levels, gate.counters
-        board.clarity = lambda: dataclasses.asdict(opened[0].clarity()) if opened else {}
+        board.clarity = lambda: asdict(opened[0].clarity()) if opened else {}
         board.engine, board.trace = session.config.talk.engine, Trace()
 
         def observe(frame: Frame, reply: Reply) -> None:
@@ -196,6 +213,33 @@ class Daemon:
         check_model(model)
         permission.begin(model)
         self.board.tell("fetch", {"model": model, "state": "begun"})
+
+    def _history(self, words: str, last: int) -> dict[str, Any]:
+        """What was kept: the newest that fit into an answer."""
+        found = [asdict(each) for each in self._kept().recent(words, last=last)]
+        while found and len(json.dumps(found)) > MAX_OUT_BYTES // 2:
+            del found[0]
+        return {"enabled": self.history, "turns": found}
+
+    def _kept(self) -> History:
+        return History.open(self.config())
+
+    def _purge(self) -> None:
+        """Remove what was kept, if that was asked for. No conversation goes on now: none that has
+        it in its memory, and none that could write down its last turn afterwards.
+        """
+        if not self.controls.purge.is_set():
+            return
+        self.controls.purge.clear()
+        facts: dict[str, Any] = {"turns": 0, "prompts": 0, "error": ""}
+        try:
+            facts["turns"] = self._kept().purge()
+            facts["prompts"] = purge_prompts(prompt_cache_dir())
+        except EdgeError as error:
+            facts["error"] = str(error)
+        if self.server is not None:
+            self.server.forget()
+        self.board.tell("purged", facts)
 
     def _permission_news(self, permission: Permission) -> None:
         model = permission.busy

@@ -18,6 +18,7 @@ VERSION = 1
 MAX_LINE_BYTES = 4096
 _MAX_TEXT = 1024
 _MAX_ID = 64
+MAX_TURNS = 100
 
 # Settings that a client may change until the daemon ends; `edge config set` changes them for good.
 SETTABLE = (
@@ -47,6 +48,10 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str) and len(value) <= _MAX_TEXT and value.isprintable()
 
 
+def _is_count(value: object) -> bool:
+    return type(value) is int and 1 <= value <= MAX_TURNS
+
+
 def _is_setting(value: object) -> bool:
     return _is_text(value) or _is_bool(value)
 
@@ -65,6 +70,8 @@ COMMANDS: Mapping[str, Mapping[str, tuple[_Check, bool]]] = MappingProxyType(
         "reload": {},
         "watch": {"levels": (_is_bool, False)},
         "fetch": {"model": (_is_text, True)},
+        "history": {"words": (_is_text, False), "last": (_is_count, False)},
+        "purge": {},
         "quit": {},
     }
 )

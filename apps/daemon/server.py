@@ -86,6 +86,10 @@ class ControlServer:
         except OSError:  # it is awake already, or over
             return
 
+    def forget(self) -> None:
+        """Drop the events that nobody was sent yet; from any thread."""
+        self._events.clear()
+
     @property
     def watched(self) -> bool:
         """Whether anybody watches."""

@@ -18,7 +18,14 @@ from edge.config import Loaded
 from edge.errors import ModelError
 from edge.history import History
 from edge.lock import read_lock
-from edge.paths import cache_dir, config_dir, data_dir, runtime_dir, state_dir
+from edge.paths import (
+    cache_dir,
+    config_dir,
+    data_dir,
+    prompt_cache_dir,
+    runtime_dir,
+    state_dir,
+)
 from edge.store import ModelStore
 
 OPT_OUTS = (
@@ -69,6 +76,7 @@ def audit(loaded: Loaded, pids: tuple[int, ...] = ()) -> Audit:
         _traces(Path.home()),
         _models(loaded),
         _history(loaded),
+        _prompts(),
         _refused(refused, recorded=bool(probe.get("recorded"))),
     ]
     return Audit(probe, found, refused, tuple(checks))
@@ -173,6 +181,17 @@ def _history(loaded: Loaded) -> Check:
     if n_kept:
         return Check("history", "warn", f"off, but {kept}", "edge history purge")
     return Check("history", "ok", f"off: {kept}")
+
+
+def _prompts() -> Check:
+    """Prompts may be personal, and a model's cache of one is the prompt in another form."""
+    folder = prompt_cache_dir()
+    found = list(folder.glob("*.state"))
+    if not found:
+        return Check("prompt cache", "ok", "empty")
+    size_mb = sum(path.stat().st_size for path in found) / 1e6
+    detail = f"{len(found)} prompts read by duplex models, {size_mb:.0f} MB in {folder}"
+    return Check("prompt cache", "ok", detail, "edge history purge removes them")
 
 
 def _refused(refused: Refusal | None, *, recorded: bool) -> Check:

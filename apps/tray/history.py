@@ -19,7 +19,7 @@ from PySide6.QtWidgets import (
 from edge.atomic import write_text
 from edge.config import load_config
 from edge.errors import EdgeError
-from edge.history import History, Turn, to_json, to_markdown, to_text
+from edge.history import History, matching, to_json, to_markdown, to_text
 
 
 class HistoryWindow(QWidget):
@@ -52,7 +52,7 @@ class HistoryWindow(QWidget):
         except EdgeError as error:
             self.count.setText(str(error))
             return
-        shown = matching(turns, self.search.text())
+        shown = list(matching(turns, self.search.text()))
         self.text.setPlainText(to_text(iter(shown)))
         state = "" if history.enabled else "; history is off, nothing is being kept"
         self.count.setText(f"{len(shown)} of {len(turns)} turns{state}")
@@ -89,16 +89,6 @@ class HistoryWindow(QWidget):
             work()
         except EdgeError as error:
             QMessageBox.warning(self, "edgevoice", str(error))
-
-
-def matching(turns: list[Turn], words: str) -> list[Turn]:
-    """Turns in which every word occurs, on either side."""
-    wanted = words.lower().split()
-    return [
-        turn
-        for turn in turns
-        if all(word in f"{turn.user} {turn.reply} {turn.time}".lower() for word in wanted)
-    ]
 
 
 def _open() -> History:

@@ -12,13 +12,15 @@ from click.testing import CliRunner, Result
 from apps.cli.history import history
 from edge.config import Config, HistoryConfig
 from edge.errors import EdgeError, UsageError
-from edge.history import History
+from edge.history import History, matching
 
 
 @pytest.fixture
 def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> History:
     monkeypatch.setenv("EDGE_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("EDGE_CONFIG_DIR", str(tmp_path / "config"))
+    monkeypatch.setenv("EDGE_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("EDGE_CONTROL_SOCKET", str(tmp_path / "no-daemon"))
     monkeypatch.delenv("EDGE_HISTORY_ENABLED", raising=False)
     found = History.open(Config(history=HistoryConfig(enabled=True)))
     for user in ("one", "two", "three"):
@@ -94,6 +96,20 @@ def test_a_purge_asks_and_no_answer_is_no(kept: History, answer: str) -> None:
 
 
 def test_a_purge_removes_every_turn(kept: History) -> None:
-    assert _run("purge", stdin="y\n").stdout == "3 turns removed\n"
+    assert _run("purge", stdin="y\n").stdout == "3 turns and 0 cached prompts removed\n"
     assert not kept.path.exists()
     assert _facts("purge", "--yes", "--json") == {"path": str(kept.path), "removed_turns": 0}
+
+
+def test_search_wants_every_word(kept: History) -> None:
+    assert "two again" in _run("search", "AGAIN", "two").stdout
+    turns = _facts("search", "again", "two", "--json")["turns"]
+    assert isinstance(turns, list)
+    assert [turn["user"] for turn in turns] == ["two"]
+    assert "no such turn" in _run("search", "four").stdout
+    everything = list(kept.turns())
+    assert list(matching(everything, "")) == everything
+    assert list(matching(everything, everything[0].time)) == [
+        turn for turn in everything if turn.time == everything[0].time
+    ]
+    assert kept.recent("again", last=2) == everything[1:]

@@ -26,10 +26,10 @@ from runtime.sound.null import NullPort
 
 
 class Parrot:
-    """Answers every tenth frame for five frames, until told to hush."""
+    """Answers every tenth frame for five frames, until told to hush. says: what it answers."""
 
-    def __init__(self, hush: Callable[[], bool]) -> None:
-        self._hush = hush
+    def __init__(self, hush: Callable[[], bool], says: Callable[[], str]) -> None:
+        self._hush, self._says = hush, says
 
     def warm_up(self) -> None: ...
 
@@ -46,14 +46,14 @@ class Parrot:
         events: list[Event] = []
         if self._hush():
             if state[0]:
-                events.append(Event("reply_ended", {"reply": "half", "interrupted": True}))
+                events.append(Event("reply_ended", {"reply": self._says(), "interrupted": True}))
             state[0] = 0
         elif frame.index % 10 == 1:
             latency = {"total": 100.0}
             events.append(Event("reply_started", {"user": "hello", "latency_ms": latency}))
             state[0] = 5
         elif state[0] == 1:
-            events.append(Event("reply_ended", {"reply": "whole", "interrupted": False}))
+            events.append(Event("reply_ended", {"reply": self._says(), "interrupted": False}))
         pcm = np.full(FRAME_SAMPLES, 0.5, np.float32) if state[0] else silence()
         state[0] = max(0, state[0] - 1)
         return state, Reply(frame.index, pcm, "", tuple(events))
@@ -89,12 +89,15 @@ class World:
     unplugged: bool = False
     loaded: list[Config] = field(default_factory=list)
     played: list[float] = field(default_factory=list)
+    word: str = "nothing"
 
     def open(
         self, config: Config, _clock: str, _key: Callable[[], bool], hush: Callable[[], bool]
     ) -> Session:
         self.loaded.append(config)
-        return Session(config, Parrot(hush), SystemClock(), [], lambda: None)
+        return Session(
+            config, Parrot(hush, lambda: f"{self.word} said"), SystemClock(), [], lambda: None
+        )
 
     def client(self) -> Client:
         return Client(self.socket, timeout_s=120)  # a busy machine is no fault

@@ -22,10 +22,10 @@ from apps.daemon.protocol import Request
 from apps.daemon.server import ControlServer
 from apps.daemon.start import bind
 from apps.tray.app import Tray
-from apps.tray.history import HistoryWindow, matching
+from apps.tray.history import HistoryWindow
 from apps.tray.icons import STATES, pixmap
 from edge.config import load_config
-from edge.history import History, Turn
+from edge.history import History
 from scripts.tray_pictures import status
 
 
@@ -112,10 +112,3 @@ def test_history_is_searched_exported_and_really_removed(
     assert window.purge() == 2
     assert not kept.path.exists()
     assert "0 of 0" in window.count.text()
-
-
-def test_search_wants_every_word() -> None:
-    turns = [Turn("2026-01-01", "one two", "three", "x"), Turn("2026-01-02", "one", "four", "x")]
-    assert matching(turns, "ONE three") == turns[:1]
-    assert matching(turns, "") == turns
-    assert matching(turns, "2026-01-02") == turns[1:]
