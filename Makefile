@@ -5,7 +5,7 @@
 # make gpu-cuda  rebuild llama.cpp for an NVIDIA GPU, Jetson too      make gpu-metal  for a Mac's GPU
 # make licences  write LICENCES.md      make pins  write constraints/      make clean  remove .venv
 #
-# make fuzz      every parser of outside input, SECONDS=300 each
+# make fuzz      every parser of outside input, SECONDS=300 each; OUT=FILE keeps the JSON
 # make bundle    a folder in dist/ that needs no Python: the command and the desktop app
 # make aarch64   show that the appliance installs from wheels on 64-bit ARM (asks the package index)
 #
@@ -63,7 +63,7 @@ bundle: $(STAMPS)/talk
 	$(BIN)/python -m apps.bundle.build
 
 fuzz: $(STAMPS)/all
-	$(BIN)/python scripts/fuzz.py $(or $(SECONDS),300)
+	$(BIN)/python -m scripts.fuzz $(or $(SECONDS),300) $(if $(OUT),--out $(OUT))
 
 aarch64: $(STAMPS)/venv
 	$(BIN)/python scripts/check_aarch64.py

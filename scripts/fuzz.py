@@ -1,38 +1,89 @@
 """Fuzz every parser that reads from outside, for a time each: `make fuzz`, SECONDS=300 by default.
 
-Random bytes, and real files with random damage. Whatever goes in, what comes out is a value or one
-of our own errors: no crash, no other exception, no input that takes longer than a second, and no
-growth of memory. Prints one JSON object; exits 1 where that is not so.
+    python -m scripts.fuzz [SECONDS] [--out FILE] [--only NAME]
+
+Whatever goes in (fuzz_inputs.py), what comes out is a value or one of our own errors: no crash, no
+other exception, no input that takes longer than a second, no growth of memory. Each parser has a
+process of its own, so that a crash in a library is seen. Prints JSON; exits 1 where that is not so.
 """
 
 from __future__ import annotations
 
+import argparse
+import gc
 import json
-import random
+import math
+import os
+import signal
+import socket
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
-from apps.daemon.protocol import COMMANDS, parse_request
+from hypothesis import HealthCheck, Phase, given, seed, settings
+
+from apps.daemon.protocol import Request, parse_request
+from apps.daemon.server import ControlServer
+from apps.daemon.start import bind
+from edge.atomic import write_text
 from edge.config import check_toml
 from edge.errors import EdgeError
 from edge.lock import read_lock
 from edge.manifest import read_manifest
 from edge.tokens import TokenReader
 from edge.wav import open_audio
+from runtime.models.state_file import read_arrays
 from runtime.trace import rss_mb
+from scripts.fuzz_inputs import INPUTS, Bytes, mutations
 
-Target = Callable[[bytes, Path], object]
 _LONGEST_S = 1.0
-_MOST_GROWTH_MB = 64.0
-_LONGEST_INPUT = 1 << 16
+_MOST_GROWTH_MB = 32.0
+_ROUND = 50  # inputs of hypothesis between two looks at the memory
+_RELATIVES = 15  # that each of them has
+_WARM_ROUNDS = 2
+_GRACE_S = 60.0
+
+
+class Target(Protocol):
+    """Reads an input, by a file in the folder if it reads files."""
+
+    __name__: str
+
+    def __call__(self, data: bytes, folder: Path, /) -> object: ...
 
 
 def control(data: bytes, _folder: Path) -> None:
     """A line of the control socket."""
     parse_request(data[:5000])
+
+
+def server(data: bytes, folder: Path) -> None:
+    """The control socket itself: whatever one client sends, the next is answered."""
+    path = folder / "s"
+    listening = ControlServer(bind(path), answer)
+    listening.start()
+    try:
+        with socket.socket(socket.AF_UNIX) as bad:
+            bad.connect(str(path))
+            bad.sendall(data)
+        with socket.socket(socket.AF_UNIX) as good:
+            good.settimeout(30)
+            good.connect(str(path))
+            good.sendall(b'{"do": "status"}\n')
+            said = good.recv(1000)
+        assert said == b'{"ok": true, "state": "idle"}\n', said
+    finally:
+        listening.close()
+
+
+def answer(_request: Request) -> dict[str, str]:
+    """A daemon that does nothing."""
+    return {"state": "idle"}
 
 
 def lock(data: bytes, folder: Path) -> None:
@@ -54,7 +105,7 @@ def manifest(data: bytes, folder: Path) -> None:
 
 
 def tokens(data: bytes, folder: Path) -> None:
-    """A token file."""
+    """A token file, read to its end."""
     path = folder / "tokens"
     path.write_bytes(data)
     for _ in TokenReader(path):
@@ -70,101 +121,156 @@ def wav(data: bytes, folder: Path) -> None:
             continue
 
 
-TARGETS: tuple[Target, ...] = (control, lock, config, manifest, tokens, wav)
+def state(data: bytes, folder: Path) -> None:
+    """A saved state."""
+    path = folder / "state"
+    path.write_bytes(data)
+    read_arrays(path, "state", "m")
 
 
-def seeds(root: Path) -> dict[str, list[bytes]]:
-    """Real inputs to damage."""
-    from edge.config import settings
-
-    toml = "\n".join(
-        f"[{one.table}]\n{one.key} = {json.dumps(one.default)}" for one in settings().values()
-    )
-    wave = b"RIFF\x24\x08\0\0WAVEfmt \x10\0\0\0\1\0\1\0"
-    wave += b"\xc0\x5d\0\0\x80\xbb\0\0\2\0\x10\0data\0\x08\0\0"
-    manifests = [path.read_bytes() for path in list(root.rglob("manifest.toml"))[:2]]
-    return {
-        "control": [json.dumps({"do": do, "id": 1, "on": True}).encode() for do in COMMANDS],
-        "lock": [(root / "models.lock").read_bytes()],
-        "config": [toml.encode(), b'[talk]\nengine = "cascade"\nseed = 3\n'],
-        "manifest": manifests or [b'kind = "x"\n'],
-        "tokens": [token_file()],
-        "wav": [wave + bytes(2048), (root / "apps/assets/question.flac").read_bytes()],
-    }
+TARGETS: Mapping[str, Target] = {
+    each.__name__: each for each in (control, server, lock, config, manifest, tokens, wav, state)
+}
 
 
-def token_file() -> bytes:
-    """A small whole one."""
-    import numpy as np
+@dataclass(slots=True)
+class Found:
+    """What came of one parser. accepted, refused: inputs. slow: those that took a second."""
 
-    from edge.tokens import TokenHeader, TokenWriter
+    runs: int = 0
+    accepted: int = 0
+    refused: int = 0
+    crashes: int = 0
+    hangs: int = 0
+    slowest_ms: float = 0.0
+    memory_mb: float = 0.0
+    grown_mb: float = 0.0
+    seconds: float = 0.0
+    faults: list[str] = field(default_factory=list)
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "tokens")
-        with TokenWriter(path, TokenHeader(8, 2048, "0" * 64)) as writer:
-            for _ in range(4):
-                writer.write(np.arange(8, dtype=np.int64))
-        return path.read_bytes()
-
-
-def damage(rng: random.Random, seed: bytes) -> bytes:
-    """A few bytes changed, cut, doubled or made up."""
-    if rng.random() < 0.1:
-        return rng.randbytes(rng.randrange(200))
-    data = bytearray(seed)
-    for _ in range(rng.randrange(1, 8)):
-        at = rng.randrange(len(data) + 1)
-        kind = rng.randrange(4)
-        if kind == 0 and data:
-            data[at % len(data)] = rng.randrange(256)
-        elif kind == 1:
-            del data[at : at + rng.randrange(1, 64)]
-        elif kind == 2:
-            data[at:at] = data[at : at + rng.randrange(1, 256)]
-        else:
-            data[at:at] = rng.choice((b"\0", b"\xff" * 8, b"9" * 20, b"[" * 50, b'"', b"\n", b"-1"))
-    return bytes(data[:_LONGEST_INPUT])
+    @property
+    def ok(self) -> bool:
+        """Nothing was found."""
+        calm = not self.crashes and not self.hangs and not self.faults
+        return calm and self.grown_mb < _MOST_GROWTH_MB
 
 
-def fuzz(target: Target, given: list[bytes], seconds: float, folder: Path) -> dict[str, object]:
-    """Damage and read until the time is over."""
-    rng = random.Random(0)
-    faults: list[str] = []
-    n_runs, n_read, slowest_s, before_mb = 0, 0, 0.0, 0.0
-    end_s = time.monotonic() + seconds
-    while time.monotonic() < end_s and len(faults) < 5:
-        data = damage(rng, rng.choice(given))
-        began_s = time.process_time()
+def fuzz(
+    target: Target,
+    inputs: Bytes,
+    seconds: float,
+    folder: Path,
+    *,
+    most_faults: int = 5,
+    most_runs: float = math.inf,
+) -> Found:
+    """Feed a parser until the time is over; memory is compared with what it was when warm."""
+    found = Found()
+    began_s = time.monotonic()
+    n_rounds = 0
+    while (
+        time.monotonic() - began_s < seconds
+        and len(found.faults) < most_faults
+        and found.runs < most_runs
+    ):
         try:
-            target(data, folder)
-            n_read += 1
-        except EdgeError:
-            n_read += 0
+            _round(target, inputs, folder, found, n_rounds, began_s + seconds)
         except Exception as error:  # noqa: BLE001  the very thing that is looked for
-            faults.append(f"{type(error).__name__}: {error} on {data[:120]!r}")
-        slowest_s = max(slowest_s, time.process_time() - began_s)
-        n_runs += 1
-        if n_runs == 500:
-            before_mb = rss_mb()
-    grown_mb = rss_mb() - before_mb if before_mb else 0.0
-    return {
-        "runs": n_runs, "accepted": n_read, "slowest_ms": round(slowest_s * 1000, 1),
-        "grown_mb": round(grown_mb, 1), "faults": faults,
-        "ok": not faults and slowest_s < _LONGEST_S and grown_mb < _MOST_GROWTH_MB,
-    }  # fmt: skip
+            notes = " ".join(getattr(error, "__notes__", ()))
+            found.faults.append(f"{type(error).__name__}: {error} {notes}"[:800])
+            found.crashes += 1
+        gc.collect()
+        n_rounds += 1
+        if n_rounds <= _WARM_ROUNDS:
+            found.memory_mb = round(rss_mb(), 1)
+    found.grown_mb = round(rss_mb() - found.memory_mb, 1)
+    found.seconds = round(time.monotonic() - began_s, 1)
+    return found
+
+
+def _round(
+    target: Target, inputs: Bytes, folder: Path, found: Found, number: int, end_s: float
+) -> None:
+    """Some hundred inputs; the first that fails is raised."""
+
+    @seed(number)
+    @settings(
+        max_examples=_ROUND,
+        deadline=None,
+        database=None,
+        phases=(Phase.generate,),
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(inputs)
+    def feed(data: bytes) -> None:
+        if time.monotonic() > end_s:
+            return
+        for each in (data, *mutations(data, target.__name__, _RELATIVES)):
+            _feed(target, each, folder, found)
+
+    feed()
+
+
+def _feed(target: Target, data: bytes, folder: Path, found: Found) -> None:
+    """One input."""
+    began_s = time.process_time()
+    try:
+        target(data, folder)
+        found.accepted += 1
+    except EdgeError:
+        found.refused += 1
+    spent_s = time.process_time() - began_s
+    found.runs += 1
+    found.slowest_ms = max(found.slowest_ms, round(spent_s * 1000, 1))
+    if spent_s > _LONGEST_S:
+        found.hangs += 1
+        found.faults.append(f"{spent_s:.1f} s on {data[:200]!r}")
+
+
+def in_a_child(name: str, seconds: float) -> dict[str, Any]:
+    """Fuzz one parser in a process of its own; a crash or a hang of it is a finding, too."""
+    command = [sys.executable, "-m", "scripts.fuzz", str(seconds), "--child", name]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=seconds + _GRACE_S, check=False
+        )
+        facts = dict(json.loads(done.stdout))
+    except subprocess.TimeoutExpired:
+        facts = asdict(Found(hangs=1, faults=["it never came back"]))
+        return {"ok": False, **facts}
+    except ValueError:
+        how = signal.Signals(-done.returncode).name if done.returncode < 0 else done.returncode
+        said = done.stderr.strip().splitlines()[-1:] or [""]
+        facts = asdict(Found(crashes=1, faults=[f"ended by {how} {said[0]}"]))
+        return {"ok": False, **facts}
+    return facts
 
 
 def main() -> None:
-    """Fuzz every target for as many seconds as the command line says."""
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 300.0
-    given = seeds(Path(__file__).resolve().parent.parent)
-    with tempfile.TemporaryDirectory() as folder:
-        found = {
-            each.__name__: fuzz(each, given[each.__name__], seconds, Path(folder))
-            for each in TARGETS
-        }
-    print(json.dumps(found, indent=1))
-    sys.exit(0 if all(each["ok"] for each in found.values()) else 1)
+    """Fuzz every parser for as many seconds as the command line says."""
+    asked = argparse.ArgumentParser()
+    asked.add_argument("seconds", type=float, nargs="?", default=300.0)
+    asked.add_argument("--out", type=Path)
+    asked.add_argument("--only", choices=list(TARGETS), action="append")
+    asked.add_argument("--child", choices=list(TARGETS))
+    given_words = asked.parse_args()
+    if given_words.child:
+        name = given_words.child
+        with tempfile.TemporaryDirectory() as folder:
+            found = fuzz(TARGETS[name], INPUTS[name](), given_words.seconds, Path(folder))
+        print(json.dumps({"ok": found.ok, **asdict(found)}))
+        return
+    parsers = {}
+    for name in given_words.only or TARGETS:
+        parsers[name] = in_a_child(name, given_words.seconds)
+        print(f"{name}: {parsers[name]}", file=sys.stderr)
+    ok = all(each["ok"] for each in parsers.values())
+    facts = {"ok": ok, "seconds_each": given_words.seconds, "parsers": parsers}
+    report = json.dumps(facts, indent=1)
+    print(report)
+    if given_words.out:
+        write_text(given_words.out, report + os.linesep)
+    sys.exit(0 if ok else 1)
 
 
 if __name__ == "__main__":

@@ -98,7 +98,12 @@ def test_a_purge_asks_and_no_answer_is_no(kept: History, answer: str) -> None:
 def test_a_purge_removes_every_turn(kept: History) -> None:
     assert _run("purge", stdin="y\n").stdout == "3 turns and 0 cached prompts removed\n"
     assert not kept.path.exists()
-    assert _facts("purge", "--yes", "--json") == {"path": str(kept.path), "removed_turns": 0}
+    assert _facts("purge", "--yes", "--json") == {
+        "path": str(kept.path),
+        "removed_turns": 0,
+        "removed_prompts": 0,
+        "daemon": False,
+    }
 
 
 def test_search_wants_every_word(kept: History) -> None:
