@@ -42,6 +42,8 @@ def open_planned(config: Config, now_ns: Callable[[], int]) -> OpenedDuplex:
         prompt_cache=prompt_cache_dir(),
         kv="q8_0" if wanted.kv == "q8_0" else "f16" if wanted.kv == "f16" else "auto",
         overlap=wanted.overlap == "on",
+        duck_db=config.audio.duck_db,
+        own_voice=config.turns.own_words,
     )
     engine = open_duplex(
         Path(config.talk.model) if config.talk.model else shipped_model(),

@@ -107,7 +107,8 @@ class TurnsConfig:
     """A voice so many dB below the user's own is somebody else's: it opens no turn, holds none open
     and interrupts nothing; 0 listens to any."""
     own_words: bool = True
-    """Whether a turn that only repeats what the assistant has just said is taken for its echo."""
+    """Whether a turn that only repeats what the assistant has just said is taken for its echo; a
+    duplex engine, which has no turns, knows its voice by its course and keeps it out of its ear."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ import numpy as np
 
 from edge.errors import ArtifactError, UsageError
 from edge.frame import Event, Frame, Pcm, Reply, silence
+from runtime.engines import manners, own_voice
 from runtime.engines.engine import Context
 from runtime.engines.exchanges import Exchanges, is_quiet
 from runtime.models.mimi_probe import open_codec
@@ -62,7 +63,8 @@ class DuplexOptions:
     prompt_cache: folder where prompts that were run are kept. prompted: whether the context's
     prompt and voice go to the model; only models trained with prompts understand them.
     kv: type of the attention cache. overlap: decode a frame on a thread of its own beside the next
-    frame's encoding; each reply then comes a frame later.
+    frame's encoding; each reply then comes a frame later. duck_db: level while the user speaks over
+    it, 0 as ever. own_voice: keep its own voice out of its ear where it comes back.
     """
 
     greedy: bool = False
@@ -74,6 +76,8 @@ class DuplexOptions:
     prompted: bool = False
     kv: Kv = "auto"
     overlap: bool = False
+    duck_db: float = 0.0
+    own_voice: bool = False
 
 
 Span = tuple[str, int, int]  # a stage's name, when it began and ended
@@ -85,6 +89,7 @@ class DuplexState:
     """One conversation: a codec stream each way, the model's, the captions, how quiet it is.
 
     behind: where decoding overlaps, the frame that is being decoded and the text that goes with it.
+    own: what is known of its own voice in its ear, None where nobody minds it.
     """
 
     ear: Any
@@ -94,6 +99,8 @@ class DuplexState:
     overlap: bool = False
     behind: tuple[Future[Spoken], str] | None = None
     exchanges: Exchanges = field(default_factory=Exchanges)
+    manners: manners.Manners = field(default_factory=manners.Manners)
+    own: own_voice.OwnVoice | None = None
     n_quiet: int = 0
     spans: list[Span] = field(default_factory=list)
 
@@ -174,14 +181,18 @@ class DuplexEngine:
             talk, _ = self.model.step(talk, unseen)
         captions = Captions(self.tokenizer) if self.tokenizer else None
         overlap = options.overlap and bool(self.model.spec.depth_steps)
-        return DuplexState(self.codec.start(), self.codec.start(), talk, captions, overlap)
+        own = own_voice.OwnVoice() if options.own_voice else None
+        ear, mouth = self.codec.start(), self.codec.start()
+        return DuplexState(ear, mouth, talk, captions, overlap, own=own)
 
     def step(self, state: DuplexState, frame: Frame) -> tuple[DuplexState, Reply]:
         """Encode, step, decode; all of it here and now unless decoding overlaps."""
         state.spans.clear()
-        user_quiet = is_quiet(frame.pcm)
         began_ns = self._now_ns()
-        state.ear, codes = self.codec.encode(state.ear, frame.pcm)
+        heard, told = _listen(state, frame.pcm)
+        user_quiet = is_quiet(heard)
+        voice = manners.listen(state.manners, heard)
+        state.ear, codes = self.codec.encode(state.ear, heard)
         encoded_ns = self._now_ns()
         state.talk, out = self.model.step(
             state.talk,
@@ -197,6 +208,10 @@ class DuplexEngine:
         ]
         pcm, text = self._speak(state, out)
         reply_quiet = is_quiet(pcm)
+        duck_db = self.options.duck_db
+        pcm, lower = manners.speak(state.manners, pcm, audible=not reply_quiet, duck_db=duck_db)
+        if state.own is not None:
+            own_voice.say(state.own, pcm)
         rests = user_quiet and reply_quiet and not text
         state.n_quiet = state.n_quiet + 1 if rests else 0
         turns = state.exchanges.frame(
@@ -204,9 +219,11 @@ class DuplexEngine:
             user_quiet=user_quiet,
             reply_quiet=reply_quiet,
             text=text,
+            talked_over=voice,
             step_ms=(self._now_ns() - began_ns) / 1e6,
         )
-        events = (*self._stages(state), *self._facts(state, out, user_quiet), *turns)
+        facts = self._facts(state, out, user_quiet)
+        events = (*self._stages(state), *facts, *told, *lower, *turns)
         return state, Reply(frame.index, pcm, text, events)
 
     def relieve(self, state: DuplexState) -> str | None:
@@ -313,6 +330,18 @@ class DuplexEngine:
             f"there is no voice {voice!r}: want a sound file, a .safetensors file made by "
             "`edge export voice`, or the name of one in the model's voices folder"
         )
+
+
+def _listen(state: DuplexState, pcm: Pcm) -> tuple[Pcm, list[Event]]:
+    """What the model is to hear of a frame; says when its own voice is first kept out."""
+    if state.own is None:
+        return pcm, []
+    knew = state.own.way is not None
+    heard = own_voice.hear(state.own, pcm)
+    if knew or state.own.way is None:
+        return heard, []
+    why = f"its own voice comes back after {state.own.way * 10} ms: kept out from now on"
+    return heard, [Event("own_words", {"why": why})]
 
 
 def open_duplex(

@@ -13,12 +13,16 @@ import pytest
 import soundfile
 
 from edge.errors import ArtifactError, UsageError
-from edge.frame import FRAME_SAMPLES, Frame, Pcm
+from edge.frame import FRAME_SAMPLES, Frame, Pcm, silence
+from runtime import loop
+from runtime.clock import FastClock
 from runtime.engines.duplex import DuplexEngine, DuplexOptions, DuplexState
 from runtime.engines.engine import Context
 from runtime.models.moshi import MoshiModel
 from runtime.models.multistream.delays import Int64
-from runtime.trace import rss_mb
+from runtime.sound.clear import ClearPort
+from runtime.sound.null import NullPort
+from runtime.trace import Trace, rss_mb
 from tests.moshi_models import CONFIGS, export_model, random_weights
 
 pytestmark = pytest.mark.skipif(
@@ -228,3 +232,70 @@ def test_half_an_hour_costs_no_memory_and_no_time(tmp_path: Path) -> None:
     assert late < 2 * early
     assert talk.window.next_position <= talk.window.rebase_at
     talk.close()
+
+
+class NotingCodec(LevelCodec):
+    """Remembers what it was given to encode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[Pcm] = []
+
+    def encode(self, state: list[int], pcm: Pcm) -> tuple[list[int], Int64]:
+        self.heard.append(pcm.copy())
+        return super().encode(state, pcm)
+
+
+class Replayed(NullPort):
+    """Gives frames of a microphone."""
+
+    def __init__(self, frames: list[Pcm]) -> None:
+        super().__init__(FastClock(lambda: False))
+        self._frames = iter(frames)
+
+    def read(self, *, engine_idle: bool) -> Pcm | None:
+        return next(self._frames, None)
+
+
+def test_the_model_hears_what_the_microphone_path_made_of_it(model: MoshiModel) -> None:
+    rng = np.random.default_rng(2)
+    quiet = rng.uniform(-0.004, 0.004, (80, FRAME_SAMPLES)).astype(np.float32) + np.float32(0.05)
+    quiet[40, 700:1_000] = np.nan
+    frames = list(quiet)
+    codec = NotingCodec()
+    engine = DuplexEngine(codec, model, options=DuplexOptions(greedy=True, own_voice=True))
+    loop.run(
+        engine,
+        ClearPort(Replayed(frames)),
+        FastClock(lambda: False),
+        seed=0,
+        context=Context(),
+        trace=Trace(),
+    )
+    alone = ClearPort(Replayed(frames))
+    want = [alone.read(engine_idle=False) for _ in frames]
+    np.testing.assert_array_equal(codec.heard, want)
+    assert np.isfinite(codec.heard).all()
+    assert abs(float(np.mean(codec.heard[-1]))) < 0.02  # the constant part is on its way out
+
+
+def test_its_sound_is_lower_while_the_user_speaks(model: MoshiModel) -> None:
+    """What the model gives is the same; only its level changes, and the reason is said."""
+    frames = [*speech(6), *(Frame(6 + i, 0, silence()) for i in range(8))]
+    plain = DuplexEngine(LevelCodec(), model, options=DuplexOptions(greedy=True))
+    polite = DuplexEngine(LevelCodec(), model, options=DuplexOptions(greedy=True, duck_db=-12.0))
+    usual = run(plain, plain.start(seed=3, context=Context()), frames)
+    state = polite.start(seed=3, context=Context())
+    lowered, told = [], []
+    for frame in frames:
+        state, reply = polite.step(state, frame)
+        lowered.append(reply.pcm)
+        told += [(event.kind, event.facts["why"]) for event in reply.events if "why" in event.facts]
+    kinds = [kind for kind, _ in told]
+    assert kinds.index("user_ducked") < kinds.index("user_raised")
+    assert all(why for _, why in told)
+    loud = [i for i in range(2, 6) if np.any(usual[i])]
+    assert loud
+    for i in loud:
+        np.testing.assert_allclose(lowered[i], usual[i] * 10 ** (-12 / 20), rtol=1e-4)
+    np.testing.assert_array_equal(lowered[-1], usual[-1])
