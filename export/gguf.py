@@ -21,12 +21,14 @@ from edge.errors import ArtifactError
 ALIGNMENT_BYTES = 32
 _MAGIC = b"GGUF"
 _VERSION = 3
-_U32, _F32, _BOOL, _STRING = 4, 6, 7, 8  # gguf value types that are written here
+_U32, _F32, _BOOL, _STRING, _ARRAY = 4, 6, 7, 8, 9  # gguf value types that are written here
 
 # ggml's numbers of the float types; K-quants and the like are written by quant/gguf.py.
 GGML_TYPES: Mapping[str, int] = {"F32": 0, "F16": 1, "BF16": 30}
 FILE_TYPES: Mapping[str, int] = {"F32": 0, "F16": 1, "BF16": 32}
 _SAVE_EVERY_BYTES = 64 << 20
+
+Value = int | float | bool | str | Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class Metadata:
 
 def write_gguf(
     path: Path,
-    metadata: Mapping[str, int | float | bool | str] | Metadata,
+    metadata: Mapping[str, Value] | Metadata,
     tensors: Sequence[GgufTensor],
     *,
     source: str,
@@ -69,7 +71,7 @@ def write_gguf(
 ) -> None:
     """Write a GGUF; after an interrupt the next call goes on where it stopped.
 
-    metadata: bool, str, int (uint32) and float (float32) values in the order to write.
+    metadata: bool, str, int (uint32), float (float32) and lists of str, in the order to write.
     source: identifies the tensors' content; an unfinished file of another source begins anew.
     on_tensor: called with a tensor's name and size in bytes once it is written.
     The file appears under its name only when it is whole and on the disk. Raises ArtifactError
@@ -100,9 +102,7 @@ def write_gguf(
     notes.unlink(missing_ok=True)
 
 
-def encode_header(
-    metadata: Mapping[str, int | float | bool | str] | Metadata, tensors: Iterable[GgufTensor]
-) -> bytes:
+def encode_header(metadata: Mapping[str, Value] | Metadata, tensors: Iterable[GgufTensor]) -> bytes:
     """Everything before the first tensor's data, padded."""
     tensors = list(tensors)
     if not isinstance(metadata, Metadata):
@@ -156,11 +156,14 @@ def _text(text: str) -> bytes:
     return struct.pack("<Q", len(raw)) + raw
 
 
-def _value(value: float | bool | str) -> bytes:
+def _value(value: Value) -> bytes:
     if isinstance(value, bool):
         return struct.pack("<I?", _BOOL, value)
     if isinstance(value, int):
         return struct.pack("<II", _U32, value)
     if isinstance(value, float):
         return struct.pack("<If", _F32, value)
-    return struct.pack("<I", _STRING) + _text(value)
+    if isinstance(value, str):
+        return struct.pack("<I", _STRING) + _text(value)
+    items = b"".join(map(_text, value))
+    return struct.pack("<IIQ", _ARRAY, _STRING, len(value)) + items

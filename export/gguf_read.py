@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -32,13 +32,17 @@ class StoredTensor:
 
 @dataclass(frozen=True, slots=True)
 class GgufFile:
-    """A file's header. numbers: its uint32 values; places: where each of them stands in raw."""
+    """A file's header. numbers: its uint32 values; places: where each of them stands in raw.
+
+    texts: its strings and lists of strings, without those of a vocabulary.
+    """
 
     path: Path
     metadata: Metadata
     tensors: tuple[StoredTensor, ...]
     numbers: Mapping[str, int]
     places: Mapping[str, int]
+    texts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def with_number(self, key: str, value: int) -> Metadata:
         """The metadata with one uint32 changed."""
@@ -71,12 +75,15 @@ def _parse(path: Path, file: BinaryIO) -> GgufFile:
     began = file.tell()
     numbers: dict[str, int] = {}
     places: dict[str, int] = {}
+    texts: dict[str, tuple[str, ...]] = {}
     for _ in range(n_pairs):
         key = _text(file)
         (kind,) = _unpack(file, "<I")
         if kind == _U32:
             places[key] = file.tell() - began
             (numbers[key],) = _unpack(file, "<I")
+        elif kind in (_STRING, _ARRAY) and not key.startswith("tokenizer."):
+            texts[key] = _texts(file, kind)
         else:
             _skip(file, kind)
     n_bytes = file.tell() - began
@@ -96,7 +103,21 @@ def _parse(path: Path, file: BinaryIO) -> GgufFile:
         tuple(StoredTensor(n, dims, kind, start + at) for n, dims, kind, at in infos),
         numbers,
         places,
+        texts,
     )
+
+
+def _texts(file: BinaryIO, kind: int) -> tuple[str, ...]:
+    """A string, or a list of them; nothing for a list of something else, which is passed over."""
+    if kind == _STRING:
+        return (_text(file),)
+    began = file.tell()
+    item, n_items = _unpack(file, "<IQ")
+    if item == _STRING and n_items <= _MAX_ITEMS:
+        return tuple(_text(file) for _ in range(n_items))
+    file.seek(began)
+    _skip(file, kind)
+    return ()
 
 
 def _skip(file: BinaryIO, kind: int) -> None:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
 
 from quant.onnx_codebooks import half_tables, two_stage_search
 from quant.onnx_presets import scheme_for
@@ -12,23 +16,31 @@ from quant.onnx_weights import apply, is_search, weights_of
 from quant.resolve import PRESET, STAGED
 from quant.subject import load_editor
 
+Float32 = NDArray[np.float32]
+_NOTHING: Mapping[str, Float32] = MappingProxyType({})
+
 
 def rewrite(
-    source: Path, target: Path, wanted: Mapping[str, str], *, side: str = ""
-) -> Mapping[str, str]:
+    source: Path, target: Path, wanted: Mapping[str, str], *, side: str = "",
+    importance: Mapping[str, Float32] = _NOTHING,
+) -> Mapping[str, str]:  # fmt: skip
     """Write target; wanted: precision of each weight. side: a codec's "encoder" or "decoder".
 
+    importance: of a matrix's inputs, by weight; scales of blocks are chosen by it.
     Returns what each changed weight has become. Raises ArtifactError, UsageError.
     """
     import onnx
 
     editor = load_editor(source)
-    edit(editor, wanted, side=side)
+    edit(editor, wanted, side=side, importance=importance)
     onnx.save(editor.finish(), str(target))
     return dict(sorted(editor.what.items()))
 
 
-def edit(editor: GraphEditor, wanted: Mapping[str, str], *, side: str = "") -> None:
+def edit(
+    editor: GraphEditor, wanted: Mapping[str, str], *, side: str = "",
+    importance: Mapping[str, Float32] = _NOTHING,
+) -> None:  # fmt: skip
     """Give the weights of a loaded graph their precisions."""
     presets = {
         name: precision.removeprefix(PRESET)
@@ -40,7 +52,7 @@ def edit(editor: GraphEditor, wanted: Mapping[str, str], *, side: str = "") -> N
     for weight in weights_of(editor):
         precision = wanted.get(weight.name, "float")
         if weight.name not in presets and precision not in STAGED:
-            apply(editor, weight, precision)
+            apply(editor, weight, precision, importance.get(weight.name))
     for precision in STAGED:
         tables = {name for name, one in wanted.items() if one == precision}
         if tables:

@@ -121,15 +121,20 @@ def rounded(weight: Weight, values: Float32, precision: str) -> Float32:
     return back if weight.kind == "matmul" else _from_columns(back, values.shape)
 
 
-def apply(editor: GraphEditor, weight: Weight, precision: str) -> None:
-    """Give a weight of the graph a precision that fits it."""
+def apply(
+    editor: GraphEditor, weight: Weight, precision: str, importance: Float32 | None = None
+) -> None:
+    """Give a weight of the graph a precision that fits it.
+
+    importance: float32 (in,), of a matrix's inputs, where they were calibrated.
+    """
     if precision == "float":
         return
     if precision in SIMULATED:
         _store(editor, weight, rounded(weight, editor.array(weight.name), precision))
     elif precision in _BLOCKWISE:
         for product, node in _nodes_of(editor, weight):
-            _to_blocks(editor, product, node, *_BLOCKWISE[precision])
+            _to_blocks(editor, product, node, *_BLOCKWISE[precision], importance)
     elif precision == "int8":
         for product, node in _nodes_of(editor, weight):
             to_u8(editor, product, node)
@@ -181,12 +186,16 @@ def _padded_rows(columns: Float32) -> Float32:
 
 
 def _to_blocks(
-    editor: GraphEditor, product: Product, node: Any, bits: int, accuracy_level: int
-) -> None:
+    editor: GraphEditor, product: Product, node: Any, bits: int, accuracy_level: int,
+    importance: Float32 | None,
+) -> None:  # fmt: skip
     from onnx import helper
 
     n_in, n_out = product.shape
-    packed, scales = quantize_blocks(_padded_rows(editor.array(product.weight)), bits, BLOCK)
+    if importance is not None:
+        importance = np.pad(importance, (0, -n_in % BLOCK))
+    rows = _padded_rows(editor.array(product.weight))
+    packed, scales = quantize_blocks(rows, bits, BLOCK, importance=importance)
     new = helper.make_node(
         "MatMulNBits",
         [

@@ -3,6 +3,7 @@ r"""Recipes: TOML files whose ordered rules say what each weight of a model beco
     name = "mine"
     about = "One line."
     gates = "compact"              # the margins that `edge measure` holds it to
+    calibration = "required"       # or "optional", as it is without this line, or "none"
     [[moshi]]                      # rules for one kind of model; the first that matches decides
     match = 'temporal:blk\..*'      # a regular expression on the whole of a weight's name
     layers = [0, -1]               # optional: only these layers, negative ones from the end
@@ -29,8 +30,9 @@ from edge.suggest import nearest
 BUILT_IN = ("float", "transparent", "int8", "compact", "int4", "tiny")
 SECTIONS = ("mimi", "moshi", "tts", "asr", "codec", "llm")
 GATES = ("transparent", "compact")
+CALIBRATION = ("optional", "required", "none")
 
-_HEAD = {"name": str, "about": str, "seed": int, "gates": str}
+_HEAD = {"name": str, "about": str, "seed": int, "gates": str, "calibration": str}
 _RULE = {"match": str, "to": str, "fallback": str, "layers": list, "optional": bool}
 _LAYER = re.compile(r"(?:blk|layers?|blocks?|h)\.(\d+)\.")
 
@@ -56,6 +58,7 @@ class Recipe:
     gates: str
     rules: Mapping[str, tuple[Rule, ...]]
     sha256: str
+    calibration: str = "optional"
 
     def section(self, section: str) -> tuple[Rule, ...]:
         """The rules for a kind of model. Raises UsageError where there are none."""
@@ -101,6 +104,10 @@ def parse_recipe(text: str, path: Path) -> Recipe:
     gates = document.get("gates", "compact")
     if gates not in GATES:
         raise ConfigError(f"{path}: gates is {gates!r}; known are {', '.join(GATES)}")
+    calibration = document.get("calibration", "optional")
+    if calibration not in CALIBRATION:
+        known = ", ".join(CALIBRATION)
+        raise ConfigError(f"{path}: calibration is {calibration!r}; known are {known}")
     rules = {
         section: tuple(
             _rule(table, path, f"{section}[{i}]") for i, table in enumerate(document[section], 1)
@@ -115,6 +122,7 @@ def parse_recipe(text: str, path: Path) -> Recipe:
         gates=gates,
         rules=rules,
         sha256=hashlib.sha256(text.encode()).hexdigest(),
+        calibration=calibration,
     )
 
 

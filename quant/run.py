@@ -20,18 +20,20 @@ from edge.manifest import (
     record_file,
     write_manifest,
 )
+from quant.calibration import read_calibration
 from quant.gguf import quantize_gguf
 from quant.onnx_graph import rewrite
 from quant.onnx_lift import is_dynamic, lift
 from quant.onnx_matmul import quantize_matmuls
 from quant.recipe import Recipe
 from quant.resolve import Choice, Resolved, resolve
-from quant.subject import FOREIGN, Part, Subject
+from quant.subject import CALIBRATION, FOREIGN, Part, Subject
 from quant.workfolder import resumable_folder
 from runtime.models.multistream.spec import MoshiSpec
 
 Progress = Callable[[str, int, int], None]
 Importance = Mapping[str, NDArray[np.float32]]
+_SPEECH = f"{CALIBRATION}speech/"
 
 _BLOCK_BITS = {"float": 0, "w8": 8, "w4": 4}
 
@@ -54,21 +56,21 @@ def quantize(
     out: Path,
     *,
     threads: int = 1,
-    importance: Importance | None = None,
-    importance_sha256: str = "",
+    calibration: Path | None = None,
     companions: tuple[Path, ...] = (),
     on_progress: Progress = lambda *_: None,
 ) -> Made:
     """Write the artifact `out`: equal inputs give equal bytes, whatever the threads.
 
-    importance: weights of columns by tensor, as `edge quantize calibrate` makes them.
+    calibration: how much each input of a weight matters, from `edge quantize calibrate`.
     companions: files of another maker's model that go along unchanged, a vocabulary for instance.
     Killed at any moment it leaves nothing at `out`, and goes on with the next call.
     Raises UsageError, ArtifactError.
     """
     _refuse_smaller(subject)
     resolved = resolve(recipe, subject)
-    key = f"{subject.fingerprint} {recipe.sha256} {importance_sha256}"
+    importance, used = _calibrated(subject, recipe, calibration)
+    key = f"{subject.fingerprint} {recipe.sha256} {used[0].sha256 if used else ''}"
     with resumable_folder(out, key) as folder:
         became: dict[str, str] = {}
         for part in subject.parts:
@@ -78,13 +80,12 @@ def quantize(
                 if choice.item.part == part
             }
             prefix = f"{part.name}:" if part.name else ""
-            made = _write_part(part, choices, folder, threads, importance or {}, on_progress)
+            weights = _of_part(part, choices, importance)
+            made = _write_part(part, choices, folder, threads, weights, on_progress)
             became |= {prefix + name: what for name, what in made.items()}
         sources: tuple[SourceRecord, ...] = (
-            SourceRecord(f"recipe {recipe.name}.toml", recipe.sha256),
-        )
-        if importance_sha256:
-            sources += (SourceRecord("importance.toml", importance_sha256),)
+            SourceRecord(f"recipe {recipe.name}.toml", recipe.sha256), *used,
+        )  # fmt: skip
         manifest = _manifest(subject, folder, resolved, became, sources, companions)
         write_manifest(folder, manifest)
         size = sum(record.size_bytes for record in manifest.files)
@@ -103,6 +104,67 @@ def _refuse_smaller(subject: Subject) -> None:
                 f"{part.path.name} computes with integers already; write its float form first "
                 f"with: edge quantize lift {part.path} --role {subject.role} --out DIR"
             )
+
+
+def calibration_speech(subject: Subject) -> dict[str, str]:
+    """Hash -> name of the clips that a model was calibrated with."""
+    sources = subject.manifest.sources if subject.manifest else ()
+    return {
+        one.sha256: one.file.removeprefix(_SPEECH)
+        for one in sources
+        if one.file.startswith(_SPEECH)
+    }
+
+
+def _calibrated(
+    subject: Subject, recipe: Recipe, path: Path | None
+) -> tuple[Importance, tuple[SourceRecord, ...]]:
+    """What a calibration says of a model's weights, and what the manifest is to say of it.
+
+    Raises UsageError: the recipe wants one or none, or it is of another model.
+    """
+    if path is None:
+        if recipe.calibration == "required":
+            raise UsageError(
+                f"recipe {recipe.name} wants a calibration; make one with `edge quantize calibrate`"
+                " and give it with --calibration FILE"
+            )
+        return {}, ()
+    if recipe.calibration == "none":
+        raise UsageError(f'recipe {recipe.name} says calibration = "none"; leave it out')
+    found = read_calibration(path)
+    if found.model and found.model != subject.fingerprint:
+        raise UsageError(
+            f"{path} is of another model than {subject.path}; calibrate that one, or give the float"
+            " artifact that this one is of"
+        )
+    importance = found.importance
+    by_name = {item.name: item for item in subject.items}
+    by_name |= {item.label: item for item in subject.items}
+    if not set(importance) & set(by_name):
+        raise UsageError(f"{path} knows no weight of {subject.path}; it is of another model")
+    for label in set(importance) & set(by_name):
+        item = by_name[label]
+        n_inputs = item.shape[-1] if item.tensor else item.shape[0]
+        matrix = item.tensor or (item.weight and item.weight.kind == "matmul")
+        if matrix and len(importance[label]) != n_inputs:
+            raise UsageError(
+                f"{path}: {label} has {len(importance[label])} inputs there and {n_inputs} in the "
+                "model; it is of another one"
+            )
+    clips = (SourceRecord(f"{_SPEECH}{name}", sha256) for sha256, name in found.speech.items())
+    return importance, (SourceRecord(f"{CALIBRATION}file", sha256_of(path)), *clips)
+
+
+def _of_part(part: Part, choices: Mapping[str, Choice], importance: Importance) -> Importance:
+    """Of one file's weights, by their names in it; llama.cpp's own files know no other names."""
+    found = {}
+    for name, choice in choices.items():
+        labels = (choice.item.label, name) if part.engine == "gguf" else (choice.item.label,)
+        values = next((importance[label] for label in labels if label in importance), None)
+        if values is not None:
+            found[name] = values
+    return found
 
 
 def _write_part(
@@ -137,7 +199,7 @@ def _write_part(
             part.path, target, lambda name: _BLOCK_BITS[wanted.get(name, "float")]
         )
     else:
-        found = rewrite(part.path, target, wanted, side=part.name)
+        found = rewrite(part.path, target, wanted, side=part.name, importance=importance)
     on_progress(stage, 1, 1)
     return found
 

@@ -22,6 +22,7 @@ Role = Literal["tts", "asr", "llm", "codec"]
 Engine = Literal["graph", "blocks", "gguf"]
 
 ROLES: tuple[Role, ...] = ("tts", "asr", "llm", "codec")
+CALIBRATION = "calibration/"  # sources that no weight comes from
 FOREIGN = "foreign-"  # kind of an artifact made of another maker's model, then its role
 
 
@@ -99,7 +100,9 @@ class Subject:
             return frozenset(sha256_of(part.path) for part in self.parts)
         own = {record.sha256 for record in self.manifest.files}
         made_from = {
-            source.sha256 for source in self.manifest.sources if not source.file.endswith(".toml")
+            source.sha256
+            for source in self.manifest.sources
+            if not source.file.endswith(".toml") and not source.file.startswith(CALIBRATION)
         }
         return frozenset(own | made_from)
 

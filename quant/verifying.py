@@ -12,7 +12,7 @@ import numpy as np
 
 from edge.errors import ArtifactError
 from quant.recipe import Recipe
-from quant.run import Importance, quantize
+from quant.run import quantize
 from quant.subject import Subject, check_lineage
 from quant.values import Values, sqnr_db
 
@@ -40,7 +40,7 @@ def verify_round_trip(
     source: Subject | None,
     recipe: Recipe | None,
     *,
-    importance: Importance | None = None,
+    calibration: Path | None = None,
     on_progress: Callable[[str, int, int], None] = lambda *_: None,
 ) -> Verified:
     """Check an artifact whose hashes were compared when it was opened.
@@ -66,7 +66,7 @@ def verify_round_trip(
     on_progress("reading weights back", len(items), len(items))
     same = None
     if source is not None and recipe is not None:
-        same = _same_bytes(artifact, source, recipe, importance, on_progress)
+        same = _same_bytes(artifact, source, recipe, calibration, on_progress)
     return Verified(len(artifact.manifest.files), len(items), found, same)
 
 
@@ -74,14 +74,15 @@ def _same_bytes(
     artifact: Subject,
     source: Subject,
     recipe: Recipe,
-    importance: Importance | None,
+    calibration: Path | None,
     on_progress: Callable[[str, int, int], None],
 ) -> bool:
     assert artifact.manifest is not None
     with tempfile.TemporaryDirectory(dir=artifact.path.parent, prefix=".verify-") as scratch:
         made = quantize(
-            source, recipe, Path(scratch) / "again", importance=importance, on_progress=on_progress
-        )
+            source, recipe, Path(scratch) / "again", calibration=calibration,
+            on_progress=on_progress,
+        )  # fmt: skip
         from edge.manifest import read_manifest
 
         again = {one.path: one.sha256 for one in read_manifest(made.directory).files}

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from apps.checks.child import answer
 from edge.errors import EdgeError
-from runtime.backends.llama import ContextOptions, LlamaModel, load_library
+from runtime.backends.llama import ContextOptions, LlamaModel
+from runtime.backends.llama_library import load_library
 from runtime.models.vad import Vad
 
 PROMPT = "The capital of France is the city of Paris, and the capital of Italy is Rome."

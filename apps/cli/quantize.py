@@ -21,6 +21,8 @@ COMMANDS = {
     "run": Lazy("apps.cli.quantize:run", "Write a smaller artifact (also without the word run)."),
     "inspect": Lazy("apps.cli.quantize_look:inspect", "List weights, sizes and outliers."),
     "plan": Lazy("apps.cli.quantize_look:plan", "What recipes would give, without writing."),
+    "calibrate": Lazy("apps.cli.quantize_calibrate:calibrate", "Note what weights meet in speech."),
+    "merge": Lazy("apps.cli.quantize_calibrate:merge", "Several calibrations as one."),
     "search": Lazy("apps.cli.quantize_find:search", "Find the best mix under a size."),
     "verify": Lazy("apps.cli.quantize_look:verify", "Hashes, round trip, the same bytes again."),
     "lift": Lazy("apps.cli.quantize:lift", "The float form of a model that computes in integers."),
@@ -58,8 +60,8 @@ def quantize() -> None:
     "--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="A new folder."
 )
 @click.option(
-    "--importance", type=click.Path(path_type=Path), metavar="FILE",
-    help="An importance matrix, from `edge quantize calibrate` or from llama.cpp.",
+    "--calibration", type=click.Path(path_type=Path), metavar="FILE",
+    help="From `edge quantize calibrate`, or an importance matrix of llama.cpp's.",
 )  # fmt: skip
 @click.option(
     "--with", "companions", type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -73,7 +75,7 @@ def run(
     role: str | None,
     recipe: str,
     out: Path,
-    importance: Path | None,
+    calibration: Path | None,
     companions: tuple[Path, ...],
     threads: int,
     compare: bool,
@@ -85,19 +87,16 @@ def run(
     did to the sound.
     """
     from apps.cli.stages import stages
-    from edge.hashing import sha256_of
-    from quant.importance import read_importance
     from quant.recipe import load_recipe
     from quant.run import quantize as make
     from quant.subject import open_subject
 
     wanted = load_recipe(recipe)
-    weights = read_importance(importance) if importance else None
     with stages() as told:
         subject = open_subject(artifact, role=role)
         made = make(
-            subject, wanted, out, threads=threads, companions=companions, importance=weights,
-            importance_sha256=sha256_of(importance) if importance else "", on_progress=told,
+            subject, wanted, out, threads=threads, companions=companions,
+            calibration=calibration, on_progress=told,
         )  # fmt: skip
         difference = (
             _compared(artifact, out, told) if compare and subject.section == "mimi" else None

@@ -107,10 +107,15 @@ def plan(
 )
 @role_option
 @click.option("--recipe", metavar="NAME|FILE", help="Make it again and compare every byte.")
+@click.option(
+    "--calibration", type=click.Path(path_type=Path), metavar="FILE",
+    help="What it was made with, to make it again.",
+)  # fmt: skip
 @json_option
 def verify(
-    artifact: Path, source: Path | None, role: str | None, recipe: str | None, as_json: bool
-) -> int:
+    artifact: Path, source: Path | None, role: str | None, recipe: str | None,
+    calibration: Path | None, as_json: bool,
+) -> int:  # fmt: skip
     """Compare every file of ARTIFACT with its hash and read every weight back."""
     from apps.cli.stages import stages
     from edge.errors import UsageError
@@ -126,7 +131,7 @@ def verify(
             raise UsageError(f"{artifact} has no manifest, so there is nothing to compare it with")
         base = open_subject(source, role=role) if source else None
         wanted = load_recipe(recipe) if recipe else None
-        found = verify_round_trip(subject, base, wanted, on_progress=told)
+        found = verify_round_trip(subject, base, wanted, calibration=calibration, on_progress=told)
     worst = min(found.sqnr_db, key=lambda name: found.sqnr_db[name], default=None)
     facts = {
         "files": found.n_files,

@@ -10,7 +10,7 @@ from edge.errors import UsageError
 from quant.measure.cache import Cache
 from quant.measure.rows import Row
 from quant.measure.run import Plan, Progress, measure_codec, measure_folders
-from quant.measure.speech import Speech, Utterance, read_speech
+from quant.measure.speech import Speech, Utterance, check_disjoint, read_speech
 from quant.subject import Subject
 from runtime.models.whisper import KIND as WHISPER
 
@@ -25,14 +25,14 @@ def measure_any(
         return measure_folders(paths[1], clips, plan, on_progress=on_progress)
     reference, candidate = models
     if reference.section == "mimi":
-        clips = _clips(speech, limit)
+        clips = _clips(candidate, speech, limit)
         return measure_codec(reference, candidate, clips, plan, on_progress=on_progress)
     if reference.section == "moshi":
         return measure_streams(reference, candidate, speech, limit, plan, codec, on_progress)
     if reference.section == "tts":
         return measure_voice(reference, candidate, speech, limit, plan, on_progress)
     if reference.section == "asr":
-        clips = _clips(speech, limit)
+        clips = _clips(candidate, speech, limit)
         return measure_recogniser(reference, candidate, clips, plan, on_progress)
     if reference.section == "llm":
         raise UsageError(
@@ -79,10 +79,15 @@ def measure_voice(
     return found, rows
 
 
-def _clips(speech: Path | None, limit: int | None) -> Speech:
+def _clips(candidate: Subject, speech: Path | None, limit: int | None) -> Speech:
+    """The speech, none of which the candidate was calibrated with."""
+    from quant.run import calibration_speech
+
     if speech is None:
         raise UsageError("this needs speech: give a folder with --speech DIR")
-    return read_speech(speech, limit=limit)
+    found = read_speech(speech, limit=limit)
+    check_disjoint(found, list(calibration_speech(candidate)))
+    return found
 
 
 def measure_recogniser(
@@ -160,7 +165,7 @@ def measure_streams(
             spoken = conversations(folder, spec.layout.n_user, spec.card, n=n)
             talk = Speech(folder, tuple(spoken), unit="conversations")
         else:
-            clips = _clips(speech, limit)
+            clips = _clips(candidate, speech, limit)
             talk = replace(clips, utterances=_encoded(clips, codec, spec.layout.n_user, folder))
         bad = quantize(reference, worst, folder / "bad").directory
         arms = Arms(str(candidate.path), str(reference.path), str(bad), STREAM_GATES)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.errors import DeviceError, UsageError
-from runtime.backends.llama import load_library
+from runtime.backends.llama_library import load_library
 
 # ggml_backend_dev_type: a processor is 0; discrete and integrated GPUs are 1 and 2.
 _GPU_TYPES = (1, 2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -11,8 +10,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import MissingPackageError, ModelDamagedError, ShapeError
-from runtime.backends.llama import load_library
+from edge.errors import ModelDamagedError, ShapeError
+from runtime.backends.llama_library import load_ggml, load_library
 
 Float32 = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -47,16 +46,7 @@ class Ggml:
 
     def __init__(self) -> None:
         """Load it. Raises MissingPackageError."""
-        package = Path(str(load_library().__file__)).parent / "lib"
-        ending = {"darwin": "libggml-base.dylib", "win32": "ggml-base.dll"}.get(
-            sys.platform, "libggml-base.so"
-        )
-        try:
-            lib = ctypes.CDLL(str(package / ending))
-        except OSError as error:
-            raise MissingPackageError(
-                "llama-cpp-python", extra="quant", needed_for="quantizing a GGUF"
-            ) from error
+        lib = load_ggml()
         lib.ggml_row_size.restype = ctypes.c_size_t
         lib.ggml_row_size.argtypes = [ctypes.c_int, ctypes.c_int64]
         lib.ggml_blck_size.restype = ctypes.c_int64

@@ -1,6 +1,6 @@
 """llama.cpp through llama-cpp-python: a GGUF's weights, and contexts over tokens or embeddings.
 
-The only module that knows the package. Everything above it sees numpy arrays and plain ints.
+Everything above it sees numpy arrays and plain ints.
 Source of the behaviour relied on: ggml-org/llama.cpp, include/llama.h.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,40 +16,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import MissingPackageError, ModelDamagedError, ShapeError
-
-log = logging.getLogger(__name__)
+from edge.errors import ModelDamagedError, ShapeError
+from runtime.backends.llama_library import load_ggml, load_library
+from runtime.backends.llama_watch import OnProduct, watch_products
 
 Float32 = NDArray[np.float32]
 KvType = Literal["f32", "f16", "q8_0"]
 
 _GGML_TYPES: dict[KvType, int] = {"f32": 0, "f16": 1, "q8_0": 8}
-_WARN_LEVEL = 3  # ggml_log_level: 1 debug/none, 2 info, 3 warn, 4 error (5 continues a line)
-
-
-def load_library() -> Any:
-    """The llama_cpp package with its log sent to ours. Raises MissingPackageError."""
-    try:
-        lib = importlib.import_module("llama_cpp")
-    except ImportError as error:
-        raise MissingPackageError(
-            "llama-cpp-python", extra="cascade", needed_for="a GGUF model"
-        ) from error
-    if not hasattr(lib, "edgevoice_log_callback"):
-        lib.llama_log_set(_log_callback(lib), ctypes.c_void_p(0))
-    return lib
-
-
-def _log_callback(lib: Any) -> Any:
-    """A C callback that hands llama.cpp's warnings to logging; kept alive on the package itself."""
-
-    def receive(level: int, text: bytes, _data: object) -> None:
-        if level >= _WARN_LEVEL:
-            log.debug("llama.cpp: %s", text.decode("utf-8", "replace").rstrip())
-
-    callback = lib.llama_log_callback(receive)
-    lib.edgevoice_log_callback = callback
-    return callback
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +48,21 @@ class ContextOptions:
 class LlamaModel:
     """Weights and vocabulary of one GGUF, loaded once and shared by its contexts."""
 
-    def __init__(self, path: Path, *, n_gpu_layers: int = 0, repack: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        n_gpu_layers: int = 0,
+        repack: bool = True,
+        on_product: OnProduct | None = None,
+    ) -> None:
         """Map the file. Raises ModelDamagedError where llama.cpp refuses it.
 
         repack: keep a second copy of the weights in the processor's favourite layout: faster on
-        long prompts, but twice the memory.
+        long prompts, but twice the memory. on_product: told what every weight is multiplied with.
         """
         self._lib = load_library()
+        self._watch = on_product and watch_products(self._lib, load_ggml(), on_product)
         self._lib.llama_backend_init()
         params = self._lib.llama_model_default_params()
         params.n_gpu_layers = n_gpu_layers
@@ -149,7 +130,8 @@ class LlamaModel:
 
     def context(self, options: ContextOptions) -> LlamaContext:
         """A new, empty context: one conversation's KV cache and compute buffers."""
-        return LlamaContext(self._lib, self._model, options, self.n_vocab, self.n_embd)
+        sizes = (self.n_vocab, self.n_embd)
+        return LlamaContext(self._lib, self._model, options, *sizes, watch=self._watch)
 
     def close(self) -> None:
         """Free the weights; no context may be used after it."""
@@ -162,8 +144,9 @@ class LlamaContext:
     """One KV cache. The state lives in the library: this object is its handle, close() frees it."""
 
     def __init__(
-        self, lib: Any, model: Any, options: ContextOptions, n_vocab: int, n_embd: int
-    ) -> None:
+        self, lib: Any, model: Any, options: ContextOptions, n_vocab: int, n_embd: int,
+        *, watch: Any = None,
+    ) -> None:  # fmt: skip
         params = lib.llama_context_default_params()
         n_batch = max(options.n_batch, options.n_seq)
         params.n_ctx = options.n_ctx * options.n_seq
@@ -178,6 +161,8 @@ class LlamaContext:
         # Flash attention rounds to half precision: off where float32 is asked for. Auto otherwise.
         params.flash_attn_type = 0 if options.kv == "f32" else -1
         params.no_perf = True
+        if watch:
+            params.cb_eval = watch
         self._lib, self._n_vocab, self._n_embd, self._options = lib, n_vocab, n_embd, options
         self._ctx = lib.llama_init_from_model(model, params)
         if not self._ctx:

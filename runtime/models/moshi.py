@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from edge.errors import ArtifactError, UsageError
 from runtime.backends.accelerators import choose_accelerator
 from runtime.backends.llama import ContextOptions, KvType, LlamaContext, LlamaModel
+from runtime.backends.llama_watch import OnProduct
 from runtime.backends.ort import AWAKE_WHILE_RUNNING, open_session
 from runtime.models.multistream.artifact import open_artifact
 from runtime.models.multistream.delays import DelayLine, Int64
@@ -59,10 +60,12 @@ class MoshiModel:
         threads: int = 1,
         device: str = "cpu",
         depth_device: str | None = None,
+        on_product: OnProduct | None = None,
     ) -> None:
         """Load what the manifest lists, hashes checked.
 
         device: of the main transformer; depth_device: of the depth graph, the same by default.
+        on_product: told what the main transformer's weights are multiplied with.
         Raises ArtifactError, ModelDamagedError, DeviceError, MissingPackageError.
         """
         folder = Path(artifact_dir)
@@ -74,7 +77,9 @@ class MoshiModel:
         self._threads = threads
         self.device = choose_accelerator(device)
         layers = 0 if self.device == "cpu" else _ALL_LAYERS
-        self._temporal = LlamaModel(folder / TEMPORAL_FILE, n_gpu_layers=layers, repack=False)
+        self._temporal = LlamaModel(
+            folder / TEMPORAL_FILE, n_gpu_layers=layers, repack=False, on_product=on_product
+        )
         if (self._temporal.n_embd, self._temporal.n_vocab) != (
             self.spec.dim,
             self.spec.text_card_out,
