@@ -24,7 +24,7 @@ OWNERS = {
     "PySide6": {"apps.tray"},
     "ctranslate2": {"runtime.backends.ct2"},
     "hibari": {"runtime.models.tts"},
-    "llama_cpp": {"runtime.backends.llama"},
+    "llama_cpp": {"runtime.backends.llama", "runtime.backends.llama_library"},
     "onnxruntime": {"runtime.backends.ort"},
     "pesq": {"quant.quality.perceptual"},
     "pystoi": {"quant.quality.perceptual"},
