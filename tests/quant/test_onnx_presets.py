@@ -28,6 +28,9 @@ from quant.onnx_products import (  # noqa: E402
     to_u8,
     to_u8x16,
 )
+from quant.recipe import load_recipe  # noqa: E402
+from quant.run import quantize  # noqa: E402
+from quant.subject import open_subject  # noqa: E402
 from runtime.backends.ort import open_session  # noqa: E402
 from runtime.models.mimi import MimiCodec  # noqa: E402
 from runtime.models.mimi_probe import probe_sound  # noqa: E402
@@ -149,6 +152,16 @@ def test_two_stages_find_the_nearest_entry(tmp_path: Path) -> None:
             for name, info in exact.inputs.items()
         }
         np.testing.assert_array_equal(exact.run(feeds)["codes"], staged.run(feeds)["codes"])
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_recipe_of_a_presets_name_makes_the_same_bytes(
+    presets: dict[str, Path], name: str, tmp_path: Path
+) -> None:
+    made = quantize(open_subject(tiny_artifact()), load_recipe(name), tmp_path / name)
+    first, second = read_manifest(presets[name]), read_manifest(made.directory)
+    assert first.files == second.files
+    assert dict(first.recipe.tensors) == dict(second.recipe.tensors)
 
 
 def test_presets_get_smaller_and_say_what_they_are(presets: dict[str, Path]) -> None:
