@@ -89,7 +89,7 @@ $(STAMPS)/talk: $(STAMPS)/llama pyproject.toml hatch_build.py
 	@touch $@
 
 $(STAMPS)/all: $(STAMPS)/talk constraints/all.txt constraints/oracle.txt
-	$(PIP) install --quiet -c constraints/all.txt -e '.[talk,export,quant,quality,plots,tray,dev]'
+	$(PIP) install --quiet -c constraints/all.txt -e '.[talk,export,quant,quality,plots,tray,cluster,dev]'
 	$(PIP) install --quiet --no-deps -r constraints/oracle.txt
 	if [ -e $(STAMPS)/cuda ]; then sh scripts/gpu.sh cuda-onnx "$(BIN)/python"; fi
 	@touch $@

@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = "edgevoice"
-EXTRAS = ("audio", "aec", "cascade", "talk", "export", "quant", "plots", "tray", "dev")
+EXTRAS = ("audio", "aec", "cascade", "talk", "export", "quant", "plots", "tray", "cluster", "dev")
 
 Find = Callable[[str], Distribution]
 

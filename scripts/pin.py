@@ -20,7 +20,7 @@ FILES = {
         "What `pip install 'edgevoice[talk]'` brings: the lean runtime, which never has torch.",
     ),
     "all.txt": (
-        ("talk", "export", "quant", "quality", "plots", "tray", "dev"),
+        ("talk", "export", "quant", "quality", "plots", "tray", "cluster", "dev"),
         "What all extras bring. torch may be any build of this version, one for the CPU too.",
     ),
 }

@@ -95,7 +95,9 @@ def _made(told: Any) -> tuple[Path, tuple[Path, ...]]:
     from export.mimi import export_mimi
     from export.mimi_config import MimiConfig
     from export.mimi_random import write_random_checkpoint
-    from quant.onnx_presets import quantize_mimi
+    from quant.recipe import load_recipe
+    from quant.run import quantize
+    from quant.subject import open_subject
 
     home = make_dir(cache_dir() / "bench-codec")
     checkpoint, plain = home / "random.safetensors", home / "float"
@@ -111,7 +113,7 @@ def _made(told: Any) -> tuple[Path, tuple[Path, ...]]:
         export_mimi(checkpoint, plain, on_progress=told)
     for recipe in _MADE:
         if not (home / recipe).is_dir():
-            quantize_mimi(plain, recipe, home / recipe, on_progress=told)
+            quantize(open_subject(plain), load_recipe(recipe), home / recipe, on_progress=told)
     return checkpoint, (plain, *(home / recipe for recipe in _MADE))
 
 

@@ -22,6 +22,13 @@ if TYPE_CHECKING:
     "--out", type=click.Path(path_type=Path), required=True, metavar="DIR",
     help="Models and reports, a folder for each recipe; what is there already is not made again.",
 )  # fmt: skip
+@click.option(
+    "--scheduler", metavar="ADDRESS",
+    help="Measure on a Dask cluster, such as 8786 (of this machine) or host:8786; trusted ground.",
+)  # fmt: skip
+@click.option(
+    "--calibration", type=click.Path(path_type=Path), metavar="FILE", help="As for quantize run."
+)
 @click.option("--limit", type=click.IntRange(1), help="Only so many utterances.")
 @click.option("--workers", type=click.IntRange(1), help="Processes; default: one a core.")
 @click.option("--without", default="", metavar="NAMES", help="Metrics to waive, as for measure.")
@@ -30,7 +37,10 @@ if TYPE_CHECKING:
 def sweep(artifact: Path, recipes: tuple[str, ...], as_json: bool, **given: Any) -> int:
     """Quantize ARTIFACT by each RECIPE and measure what comes out.
 
-    It can be interrupted and goes on with the next call. Exit code 1 where no recipe passes.
+    It can be interrupted and goes on with the next call, clip by clip. With --scheduler the clips
+    are measured by the workers of a Dask cluster: models and clips travel by hash, and what a lost
+    worker had in hand is done by another. Whoever reaches a cluster's ports can run code on it:
+    keep them on the loopback or in a network of your own. Exit code 1 where no recipe passes.
     """
     from apps.cli.stages import stages
 
@@ -62,7 +72,7 @@ def _one(artifact: Path, recipe: str, given: dict[str, Any], told: OnProgress) -
     home.mkdir(parents=True, exist_ok=True)
     reference = open_subject(artifact)
     if not model.is_dir():
-        quantize(reference, wanted, model, on_progress=told)
+        quantize(reference, wanted, model, calibration=given["calibration"], on_progress=told)
     candidate = open_subject(model)
     made_by = {one.sha256 for one in candidate.manifest.sources} if candidate.manifest else set()
     if wanted.sha256 not in made_by:
@@ -87,14 +97,22 @@ def _measure(
 ) -> None:
     from apps.cli.measure import waived_metrics
     from edge.atomic import atomic_path
+    from quant.cluster import Cluster, full_address
+    from quant.journal import Journal
     from quant.measure.ears import Options
     from quant.measure.gates import load_margins
     from quant.measure.kinds import measure_any
     from quant.measure.report import write_report
     from quant.measure.run import Plan
+    from quant.measure.workers import Work, work
     from runtime.cores import available_cores
 
+    here: Work = work
+    if given["scheduler"]:
+        here = Cluster(full_address(given["scheduler"]))
+    journal = report.with_name("rows.jsonl")
     plan = Plan(
+        work=Journal(here, journal, str(candidate.path)),
         margins=load_margins(given["gates"], None),
         options=Options(waived_metrics(given["without"])),
         n_workers=given["workers"] or available_cores(),
@@ -106,3 +124,4 @@ def _measure(
     with atomic_path(report) as folder:
         folder.mkdir()
         write_report(folder, result, rows)
+    journal.unlink(missing_ok=True)

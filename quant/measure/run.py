@@ -24,7 +24,7 @@ from quant.measure.gates import Table, overall, reasons
 from quant.measure.rows import Row
 from quant.measure.speech import Speech, Utterance
 from quant.measure.weights import weight_errors
-from quant.measure.workers import Handler, work
+from quant.measure.workers import Handler, Work, work
 from quant.recipe import Recipe, Rule
 from quant.subject import Subject, check_lineage
 
@@ -50,7 +50,9 @@ _ONE = ("tokens_mean", "same_words", "text_same_top")
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a measurement is made. untrained: the weights are no model of speech; said, not found."""
+    """How a measurement is made. untrained: the weights are no model of speech; said, not found.
+
+    work: who does the jobs, this machine's processes or a cluster."""
 
     margins: Table
     options: Options = field(default_factory=Options)
@@ -58,6 +60,7 @@ class Plan:
     cache: Path | None = None
     untrained: bool = False
     timed: bool = True
+    work: Work = work
 
 
 def bad_recipe() -> Recipe:
@@ -158,7 +161,7 @@ def measure_arms(
             jobs += [(arm, one) for one in few]
     found: dict[int, Row] = {}
     on_progress("measuring utterances", 0, len(jobs))
-    for index, row in work(make, arguments, jobs, n_workers=plan.n_workers):
+    for index, row in plan.work(make, arguments, jobs, n_workers=plan.n_workers):
         found[index] = row
         on_progress("measuring utterances", len(found), len(jobs))
     rows = [found[i] for i in range(len(clips))]

@@ -13,6 +13,7 @@ from edge.errors import EdgeError
 
 Handler = Callable[[Any], Any]
 Make = Callable[..., Handler]
+Work = Callable[..., Iterator[tuple[int, Any]]]  # what work() below is, or a cluster in its place
 
 _MAX_DEATHS = 2  # of workers over one job, before the job is given up
 

@@ -23,6 +23,7 @@ MAX_FUNCTION_LINES = 60
 OWNERS = {
     "PySide6": {"apps.tray"},
     "ctranslate2": {"runtime.backends.ct2"},
+    "distributed": {"quant.cluster", "quant.cluster_worker"},
     "hibari": {"runtime.models.tts"},
     "llama_cpp": {"runtime.backends.llama", "runtime.backends.llama_library"},
     "onnxruntime": {"runtime.backends.ort"},

@@ -24,7 +24,9 @@ from export.checkpoint import read_checkpoint  # noqa: E402
 from export.mimi import export_mimi  # noqa: E402
 from export.mimi_config import MimiConfig  # noqa: E402
 from quant.mimi_compare import compare_codecs  # noqa: E402
-from quant.onnx_presets import quantize_mimi  # noqa: E402
+from quant.recipe import load_recipe  # noqa: E402
+from quant.run import quantize  # noqa: E402
+from quant.subject import open_subject  # noqa: E402
 from runtime.models.mimi import MimiCodec  # noqa: E402
 from runtime.models.mimi_probe import probe_sound  # noqa: E402
 from tests.export.mimi_hub import hub_layout, hub_model, hub_run  # noqa: E402
@@ -91,7 +93,7 @@ def test_presets_keep_what_they_promise(made: tuple[Any, Path], tmp_path: Path) 
     reference, frames = MimiCodec(artifact), probe_sound(150, seed=23)
     found = {}
     for name in ("transparent", "int8", "tiny"):
-        quantize_mimi(artifact, name, tmp_path / name)
+        quantize(open_subject(artifact), load_recipe(name), tmp_path / name)
         found[name] = compare_codecs(reference, MimiCodec(tmp_path / name), frames)
         print(name, [f"{share:.3f}" for share in found[name].equal], f"{found[name].snr_db:.1f} dB")
     assert found["transparent"].equal[0] >= 0.97
@@ -104,7 +106,7 @@ def test_ten_thousand_frames_leave_no_trace_in_memory(
 ) -> None:
     """Memory after the first thousand frames and after ten thousand differs by less than 1 MB."""
     _, artifact = made
-    quantize_mimi(artifact, "int8", tmp_path / "int8")
+    quantize(open_subject(artifact), load_recipe("int8"), tmp_path / "int8")
     codec = MimiCodec(tmp_path / "int8")
     state, frames = codec.start(), probe_sound(100, seed=24)
     sizes_kb = []

@@ -18,7 +18,7 @@ from edge.manifest import read_manifest, verify  # noqa: E402
 from quant.mimi_compare import compare_codecs  # noqa: E402
 from quant.onnx_codebooks import two_stage_search  # noqa: E402
 from quant.onnx_matmul import BLOCK, dequantize_blocks  # noqa: E402
-from quant.onnx_presets import PRESETS, quantize_mimi, scheme_for  # noqa: E402
+from quant.onnx_presets import PRESETS, scheme_for  # noqa: E402
 from quant.onnx_products import (  # noqa: E402
     GraphEditor,
     Product,
@@ -42,7 +42,8 @@ FRAMES = probe_sound(20, seed=0)
 @pytest.fixture(scope="module")
 def presets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     home = tmp_path_factory.mktemp("presets")
-    return {name: quantize_mimi(tiny_artifact(), name, home / name).directory for name in PRESETS}
+    codec = open_subject(tiny_artifact())
+    return {name: quantize(codec, load_recipe(name), home / name).directory for name in PRESETS}
 
 
 def _product(rows: int, n_in: int, n_out: int, *, bias: bool, seed: int) -> tuple[Any, Any, Any]:
@@ -154,23 +155,14 @@ def test_two_stages_find_the_nearest_entry(tmp_path: Path) -> None:
         np.testing.assert_array_equal(exact.run(feeds)["codes"], staged.run(feeds)["codes"])
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_the_recipe_of_a_presets_name_makes_the_same_bytes(
-    presets: dict[str, Path], name: str, tmp_path: Path
-) -> None:
-    made = quantize(open_subject(tiny_artifact()), load_recipe(name), tmp_path / name)
-    first, second = read_manifest(presets[name]), read_manifest(made.directory)
-    assert first.files == second.files
-    assert dict(first.recipe.tensors) == dict(second.recipe.tensors)
-
-
 def test_presets_get_smaller_and_say_what_they_are(presets: dict[str, Path]) -> None:
     sizes = []
     for name, directory in presets.items():
         manifest = read_manifest(directory)
         verify(directory, manifest)
         assert manifest.recipe.name == name
-        assert manifest.sources == read_manifest(tiny_artifact()).sources
+        ours = read_manifest(tiny_artifact())
+        assert set(ours.sources) < set(manifest.sources)
         assert bool(manifest.recipe.tensors) == (name != "float")
         sizes.append(sum(record.size_bytes for record in manifest.files))
     assert sizes[0] > sizes[1] > sizes[2] > sizes[3]
@@ -226,12 +218,11 @@ def test_small_products_stay_float() -> None:
 
 
 def test_only_a_whole_float_codec_is_quantized(presets: dict[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="unknown recipe 'q2'"):
-        quantize_mimi(tiny_artifact(), "q2", tmp_path / "out")
+    codec = open_subject(tiny_artifact())
     with pytest.raises(ArtifactError, match="int8 already"):
-        quantize_mimi(presets["int8"], "tiny", tmp_path / "out")
+        quantize(open_subject(presets["int8"]), load_recipe("tiny"), tmp_path / "out")
     with pytest.raises(ArtifactError, match="manifest"):
-        quantize_mimi(tmp_path, "int8", tmp_path / "out")
+        open_subject(tmp_path)
     with pytest.raises(UsageError, match="not empty"):
-        quantize_mimi(tiny_artifact(), "int8", presets["tiny"])
+        quantize(codec, load_recipe("int8"), presets["tiny"])
     assert list(tmp_path.iterdir()) == []
