@@ -42,6 +42,7 @@ check: $(STAMPS)/all
 
 models: $(STAMPS)/talk
 	$(BIN)/edge models fetch
+	$(BIN)/edge models fetch hey-assistant
 	$(BIN)/edge models fetch dnsmos plcmos ge2e-speaker
 
 gpu-cuda: $(STAMPS)/talk

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from apps.wake import open_wake_word, waking
 from edge.config import AudioConfig, Config
 from edge.frame import FRAME_MS, Event, Frame, Reply
 from edge.history import History
@@ -145,10 +146,14 @@ def open_session(
     talk_key: held down now? hush: was the assistant told to be silent since the last question?
     """
     share_heaps()
+    word = open_wake_word(config.wake) if config.wake.enabled else None
     if config.talk.engine == "duplex" or (config.talk.engine == "auto" and config.talk.model):
         session = _open_duplex(config, clock, talk_key, hush)
     else:
         session = _open_cascade(config, clock, talk_key, hush)
+    if word is not None:
+        session.engine = waking(session.engine, word, config.wake, talk_key)
+        session.notes.append(f"asleep until its wake word is said ({config.wake.model})")
     # A conversation that is never held: its opening is evaluated now, not when somebody speaks.
     engine = session.engine
     try:

@@ -27,6 +27,7 @@ from edge.config_tables import (
     PrivacyConfig,
     TalkConfig,
     TurnsConfig,
+    WakeConfig,
 )
 from edge.config_values import (
     Setting,
@@ -53,6 +54,7 @@ __all__ = [
     "Setting",
     "TalkConfig",
     "TurnsConfig",
+    "WakeConfig",
     "check_toml",
     "load_config",
     "parse_value",

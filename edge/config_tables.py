@@ -112,6 +112,24 @@ class TurnsConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class WakeConfig:
+    """[wake]: a phrase that must be said before the assistant listens."""
+
+    enabled: bool = False
+    """Whether it sleeps until the phrase is said; without it, it always listens."""
+    model: str = _named("hey-assistant")
+    """Model of the phrase, by its name in models.lock."""
+    file: str = ""
+    """Your own openWakeWord classifier (ONNX) in place of the model's; needs sha256."""
+    sha256: str = ""
+    """Of that file, 64 hexadecimal digits: nothing is loaded whose hash is not known."""
+    threshold: float = _within(0.5, 0.01, 1.0)
+    """From which score on, 0 to 1, the phrase counts as said; higher is deafer."""
+    listen_s: float = _within(8.0, 1.0, 3_600.0)
+    """How long it listens for a question, and after each answer for the next one."""
+
+
+@dataclass(frozen=True, slots=True)
 class ContextConfig:
     """[context]: what the language model remembers."""
 
@@ -182,6 +200,7 @@ class Config:
     audio: AudioConfig = field(default_factory=AudioConfig)
     models: ModelsConfig = field(default_factory=ModelsConfig)
     turns: TurnsConfig = field(default_factory=TurnsConfig)
+    wake: WakeConfig = field(default_factory=WakeConfig)
     context: ContextConfig = field(default_factory=ContextConfig)
     duplex: DuplexConfig = field(default_factory=DuplexConfig)
     cpu: CpuConfig = field(default_factory=CpuConfig)

@@ -20,6 +20,7 @@ LOCK_VERSION = 1
 
 Role = Literal[
     "vad", "turn", "asr", "llm", "tts", "codec", "duplex", "duplex-tokenizer", "noise", "quality",
+    "wake",
 ]  # fmt: skip
 Format = Literal[
     "ggml", "onnx", "ctranslate2", "gguf", "hibari", "kokoro", "safetensors", "sentencepiece",

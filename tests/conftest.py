@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 from apps.cli.main import QUIET_ENV
+from edge.config import WakeConfig
 from edge.lock import read_lock
 from edge.store import ModelStore
 from runtime.cores import available_cores
@@ -67,6 +68,12 @@ def starter_models() -> ModelStore:
 def quality_models() -> ModelStore:
     """As starter_models, for the networks that judge sound."""
     return _with(ModelStore(read_lock()), ["dnsmos", "plcmos", "ge2e-speaker"])
+
+
+@pytest.fixture(scope="session")
+def wake_models() -> ModelStore:
+    """As starter_models, for the wake word."""
+    return _with(ModelStore(read_lock()), [WakeConfig().model])
 
 
 def _with(store: ModelStore, names: list[str]) -> ModelStore:

@@ -48,9 +48,11 @@ def verdict(heard: Heard) -> tuple[bool, str]:
     return True, "I hear you well."
 
 
-def opening(*, sealed: str, button: bool) -> tuple[str, ...]:
-    """What is said first."""
+def opening(*, sealed: str, button: bool, phrase: str = "") -> tuple[str, ...]:
+    """What is said first. phrase: the wake word; "" without one."""
     key = "Hold the button while you speak. " if button else "Just speak; I notice when you end. "
+    if phrase:
+        key = f"Say {phrase}, and then what you want. "
     offline = "Nothing you say leaves this machine. " if sealed == "sealed" else ""
     return (
         f"Hello. I am the voice assistant of this machine. {offline}".strip(),
@@ -60,13 +62,20 @@ def opening(*, sealed: str, button: bool) -> tuple[str, ...]:
 
 
 def run_guide(
-    port: AudioPort, speak: Speak, say: Say, *, sealed: str, button: bool, failed: Iterable[str]
+    port: AudioPort,
+    speak: Speak,
+    say: Say,
+    *,
+    sealed: str,
+    button: bool,
+    failed: Iterable[str],
+    phrase: str = "",
 ) -> bool:
     """Hold the conversation; whether speaker and microphone seem to be of use.
 
     speak: text to samples. say: shows each sentence. failed: remedies that `edge doctor` has.
     """
-    greeting, ask, how = opening(sealed=sealed, button=button)
+    greeting, ask, how = opening(sealed=sealed, button=button, phrase=phrase)
     port.open()
     try:
         for sentence in (greeting, ask):

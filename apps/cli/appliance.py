@@ -117,6 +117,7 @@ def guide(input_file: Path | None, output: Path | None) -> int:
 
     from apps.appliance.guide import run_guide
     from apps.appliance.hooks import read_hooks
+    from apps.wake import wake_phrase
     from edge.lock import read_lock
     from edge.store import ModelStore
     from runtime.clock import SystemClock
@@ -138,7 +139,7 @@ def guide(input_file: Path | None, output: Path | None) -> int:
     button = read_hooks().button is not None
     useful = run_guide(
         port, lambda text: voice.speak(text, seed=0).pcm, click.echo,
-        sealed=sealed.level, button=button, failed=(),
+        sealed=sealed.level, button=button, failed=(), phrase=wake_phrase(config.wake),
     )  # fmt: skip
     return 0 if useful else 1
 

@@ -17,6 +17,8 @@ Tell = Callable[[str, Mapping[str, Any]], None]
 
 _LEVEL_EVERY_FRAMES = 2
 _AFTER: Mapping[str, State] = {
+    "woken": "listening",
+    "asleep": "idle",
     "user_started": "listening",
     "user_ended": "thinking",
     "reply_started": "speaking",

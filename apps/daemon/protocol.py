@@ -23,7 +23,7 @@ MAX_TURNS = 100
 # Settings that a client may change until the daemon ends; `edge config set` changes them for good.
 SETTABLE = (
     *("audio.input", "audio.output", "talk.voice", "talk.prompt", "talk.engine", "talk.model"),
-    *("turns.policy", "history.enabled"),
+    *("turns.policy", "history.enabled", "wake.enabled"),
 )
 
 

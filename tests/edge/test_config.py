@@ -28,6 +28,8 @@ def _values(one: Setting) -> list[Any]:
         # Near the default, so that settings which bound each other stay in order.
         assert isinstance(one.default, int | float)
         step = 1 if one.default < one.limits["high"] - 4 else -1
+        if one.type is float and one.limits["high"] - one.limits["low"] < 8:
+            step *= (one.limits["high"] - one.limits["low"]) / 16
         return [one.type(one.default + step * i) for i in range(1, 5)]
     if one.type is str:
         return ["a", "b", "c", "d"]

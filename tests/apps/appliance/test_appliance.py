@@ -16,7 +16,8 @@ from apps.appliance.layout import planned_files
 from apps.appliance.profile import Measured, choose
 from apps.daemon.protocol import COMMANDS
 from apps.privacy.hide import NAME_SERVICES, STARTERS
-from edge.config import check_toml
+from apps.wake import wake_phrase
+from edge.config import WakeConfig, check_toml
 from edge.errors import ConfigError
 from edge.frame import FRAME_SAMPLES, Pcm
 from runtime.clock import ManualClock
@@ -184,4 +185,7 @@ def test_the_guide_speaks_every_sentence_and_hears_a_dead_microphone() -> None:
     assert shown == spoken
     assert shown[0].endswith("Nothing you say leaves this machine.")
     assert "nothing at all" in shown[-1]
+    words = opening(sealed="off", button=False, phrase=wake_phrase(WakeConfig(enabled=True)))
+    assert any("Say hey assistant" in text for text in words)
+    assert wake_phrase(WakeConfig()) == ""
     assert not any("leaves" in text for text in opening(sealed="off", button=False))
