@@ -19,8 +19,8 @@ folder_option = click.option(
 )
 device_option = click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 stage_option = click.option(
-    "--stage", type=click.Choice(["core", "all"]), default="core", show_default=True,
-    help="core: 20 intents; all: every one of them.",
+    "--stage", type=click.Choice(["core", "home", "all"]), default="home", show_default=True,
+    help="core: 20 intents; home: about a hundred; all: every one of them.",
 )  # fmt: skip
 minutes_option = click.option(
     "--minutes", type=float, default=60.0, show_default=True, help="Stop after so long."
@@ -60,6 +60,7 @@ def data(folder: Path | None, stage: str, shards: int, clips: int, as_json: bool
 @folder_option
 @device_option
 @minutes_option
+@stage_option
 @finish_option
 @click.option("--decoder", is_flag=True, help="Train only the finished codec's decoder further.")
 @json_option
@@ -67,24 +68,30 @@ def codec(
     folder: Path | None,
     device: str,
     minutes: float,
+    stage: str,
     finish: int,
     decoder: bool,
     as_json: bool,
 ) -> None:
     """Train the codec: on from where it stands, for a while."""
     from export.mini.curves import draw_curves, told
-    from export.mini.workshop import codec_trainer, one_thread, open_workshop
+    from export.mini.workshop import codec_trainer, decoder_trainer, one_thread, open_workshop
 
     one_thread()
     shop = open_workshop(folder)
-    trainer = codec_trainer(shop, device, decoder_only=decoder)
+    trainer = (
+        decoder_trainer(shop, stage, device, _counter("codes"))
+        if decoder
+        else codec_trainer(shop, device)
+    )
     if finish:
         out = shop.codec_shipped if decoder else shop.codec_frozen
         trainer.finish(finish, out, _teller())
     else:
         trainer.train(1 << 40, _teller(), minutes=minutes)
-    picture = shop.folder / "codec.png"
-    draw_curves(trainer.state, picture, "codec")
+    name = "decoder" if decoder else "codec"
+    picture = shop.folder / f"{name}.png"
+    draw_curves(trainer.state, picture, name)
     _say({**told(trainer.state), "picture": str(picture)}, as_json)
 
 

@@ -25,16 +25,16 @@ Encode = Callable[[Pcm], NDArray[np.int64]]
 
 LEAD_FRAMES = 4  # of silence or of the line's own noise, before a user's words
 TAIL_FRAMES = 3
-_KINDS = ("reply", "ask", "control", "back-channel", "noise")
+_KINDS = ("reply", "recall", "ask", "control", "back-channel", "noise")
 
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
     """A piece of sound in the bank, in frames of 80 ms.
 
-    kind: reply, ask, control, back-channel or noise. key: the intent's. split: of phrasing, voice
-    and noise together. first_word, last_word: the frames where speech begins and ends, counted
-    from the piece's own start.
+    kind: reply, recall ("You said, ..."), ask, control, back-channel or noise. key: the intent's.
+    split: of phrasing, voice and noise together. first_word, last_word: the frames where speech
+    begins and ends, counted from the piece's own start.
     """
 
     kind: str
@@ -71,7 +71,8 @@ class BankPlan:
     """How much to say. voices_per_ask: how many users ask each phrasing."""
 
     seed: int = 7
-    voices_per_ask: int = 12
+    voices_per_ask: int = 8
+    voices_per_control: int = 16
     held_out_voices_per_ask: int = 2
     n_noises: int = 24
     noise_frames: int = 100
@@ -105,39 +106,47 @@ def make_bank(
 
 
 Job = tuple[str, str, str, "voices.Speaker | None", str]
+Some = Callable[[bool, int], list[voices.Speaker]]
 
 
 def _jobs(wanted: Sequence[intents.Intent], plan: BankPlan) -> Iterable[Job]:
     """(kind, key, text, speaker, split) of everything to say."""
     rng = np.random.default_rng(plan.seed)
-    seen = [s for s in voices.installed() if not s.held_out]
-    unseen = [s for s in voices.installed() if s.held_out]
+    people = {flag: [s for s in voices.installed() if s.held_out == flag] for flag in (False, True)}
 
-    def some(people: Sequence[voices.Speaker], n: int) -> list[voices.Speaker]:
-        return [people[i] for i in rng.permutation(len(people))[:n]]
+    def some(held_out: bool, n: int) -> list[voices.Speaker]:
+        group = people[held_out]
+        return [group[i] for i in rng.permutation(len(group))[:n]]
 
     for intent in wanted:
         yield "reply", intent.key, intent.reply, None, "train"
-        for ask in intent.asks:
-            phrasing = intent.split(ask)
-            n = plan.voices_per_ask if phrasing == "train" else plan.held_out_voices_per_ask
-            for speaker in some(seen, n):
-                split = "train" if phrasing == "train" else "new phrasing"
-                yield "ask", intent.key, ask, speaker, split
-            for speaker in some(unseen, 1):
-                split = "new voice" if phrasing == "train" else "new phrasing and voice"
-                yield "ask", intent.key, ask, speaker, split
-    for control in (intents.STOP,):
+        if intent.key in intents.CORE:
+            yield "recall", intent.key, intents.recalled(intent), None, "train"
+        yield from _asks(intent, plan, some)
+    for control in intents.CONTROLS:
         for ask in control.asks:
-            for speaker in some(seen, plan.voices_per_ask):
+            for speaker in some(False, plan.voices_per_control):
                 yield "control", control.key, ask, speaker, control.split(ask)
     for text in intents.BACK_CHANNELS:
-        for speaker in some(seen, plan.voices_per_ask):
+        for speaker in some(False, plan.voices_per_ask):
             yield "back-channel", "", text, speaker, "train"
     for index in range(plan.n_noises):
         kind = list(effects.NOISES)[index % len(effects.NOISES)]
         split = "held-out" if kind in effects.HELD_OUT_NOISES else "train"
         yield "noise", kind, "", None, split
+
+
+def _asks(intent: intents.Intent, plan: BankPlan, some: Some) -> Iterable[Job]:
+    """Every phrasing by some voices, each on its side of the splits."""
+    for ask in intent.asks:
+        phrasing = intent.split(ask)
+        n = plan.voices_per_ask if phrasing == "train" else plan.held_out_voices_per_ask
+        for speaker in some(False, n):
+            split = "train" if phrasing == "train" else "new phrasing"
+            yield "ask", intent.key, ask, speaker, split
+        for speaker in some(True, 1):
+            split = "new voice" if phrasing == "train" else "new phrasing and voice"
+            yield "ask", intent.key, ask, speaker, split
 
 
 class _Maker:

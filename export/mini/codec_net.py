@@ -18,6 +18,9 @@ from export.mimi_config import MimiConfig
 from export.mini.quantizer import Quantized, Quantizer
 
 _LAYER_SCALE = 0.1
+# Speech is far quieter than the unit scale that an optimizer's steps suit: without this factor
+# one step moves the output's level by several percent and its offset far above the loss's floor.
+_OUT_LEVEL = 0.05
 
 
 class CodecNet(nn.Module):
@@ -29,6 +32,8 @@ class CodecNet(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         self.values = nn.ParameterDict()
         self._measuring = False
+        per_ratio = 2 + config.n_residual_layers
+        self._last = f"decoder.model.{per_ratio * len(config.ratios) + 2}.conv.conv"
         for name, shape in weight_shapes(config).items():
             if name.startswith("quantizer."):
                 continue
@@ -60,7 +65,7 @@ class CodecNet(nn.Module):
         """Quantized latents (batch, dimension, frames) to (batch, samples)."""
         x = latent
         if self.config.n_positions > 1:
-            weight = self._weight("upsample.convtr.convtr.convtr.weight")
+            weight = self._value("upsample.convtr.convtr.convtr.weight")
             positions = self.config.n_positions
             x = functional.conv_transpose1d(x, weight, stride=positions, groups=x.shape[1])
             x = self._measured("upsample.convtr.convtr.convtr", x)[:, :, :-positions]
@@ -69,7 +74,7 @@ class CodecNet(nn.Module):
         for ratio in self.config.ratios:
             index += 2
             name = f"decoder.model.{index}.convtr.convtr"
-            weight, bias = self._weight(f"{name}.weight"), self.values[_key(f"{name}.bias")]
+            weight, bias = self._value(f"{name}.weight"), self.values[_key(f"{name}.bias")]
             x = functional.conv_transpose1d(functional.elu(x), weight, bias, stride=ratio)
             x = self._measured(name, x)[:, :, :-ratio]
             for j in range(self.config.n_residual_layers):
@@ -91,12 +96,7 @@ class CodecNet(nn.Module):
         self._measuring = True
         try:
             out, _ = self(pcm, quantize=False)
-            last = max(
-                (name for name in self.values if name.startswith("decoder/model/") and
-                 name.endswith("conv/weight:gain")),
-                key=lambda name: int(name.split("/")[2]),
-            )  # fmt: skip
-            self.values[last] *= pcm.std() / out.std().clamp(min=1e-6)
+            self.values[_key(f"{self._last}.weight:gain")] *= pcm.std() / out.std().clamp(min=1e-6)
         finally:
             self._measuring = False
 
@@ -106,16 +106,15 @@ class CodecNet(nn.Module):
         found = {}
         for name in weight_shapes(self.config):
             if not name.startswith("quantizer."):
-                found[name] = self._weight(name).detach().clone().contiguous()
+                found[name] = self._value(name).detach().clone().contiguous()
         return found | self.quantizer.official_weights()
 
-    def _weight(self, name: str) -> Tensor:
+    def _value(self, name: str) -> Tensor:
+        """A tensor of the official layout: weight norm and the output's level folded in."""
         value: Tensor = self.values[_key(name)]
-        if not _is_conv(name):
-            return value
-        gain: Tensor = self.values[_key(f"{name}:gain")]
-        folded: Tensor = value * (gain / _norms(value, name))
-        return folded
+        if _is_conv(name):
+            value = value * (self.values[_key(f"{name}:gain")] / _norms(value, name))
+        return value * _OUT_LEVEL if name.startswith(f"{self._last}.") else value
 
     def _measured(self, name: str, x: Tensor) -> Tensor:
         """While scales are fitted: divide the weight by what it gives now."""
@@ -126,10 +125,10 @@ class CodecNet(nn.Module):
         return x / deviation
 
     def _conv(self, name: str, x: Tensor, *, stride: int = 1, dilation: int = 1) -> Tensor:
-        weight = self._weight(f"{name}.weight")
+        weight = self._value(f"{name}.weight")
         before = (weight.shape[2] - 1) * dilation + 1 - stride
         x = functional.pad(x, (before, 0))
-        bias = self.values[_key(f"{name}.bias")]
+        bias = self._value(f"{name}.bias")
         return self._measured(
             name, functional.conv1d(x, weight, bias, stride=stride, dilation=dilation)
         )
@@ -137,7 +136,7 @@ class CodecNet(nn.Module):
     def _plain(self, name: str, x: Tensor, *, stride: int) -> Tensor:
         """A convolution without bias over rows that are already padded."""
         return self._measured(
-            name, functional.conv1d(x, self._weight(f"{name}.weight"), stride=stride)
+            name, functional.conv1d(x, self._value(f"{name}.weight"), stride=stride)
         )
 
     def _residual(self, name: str, x: Tensor, dilation: int) -> Tensor:

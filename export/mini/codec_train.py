@@ -2,8 +2,8 @@
 
 A run has three phases: latents as they are; then, after residual k-means, quantized at a constant
 rate for as long as there is time; then `finish`, in which the rate falls to nothing. The state
-before `finish` is kept, so that training can go on later from there. A finished codec's encoder and
-codebooks can be frozen while its decoder learns on: codes stay what they are.
+before `finish` is kept, so that training can go on later from there. At the end the codebooks are
+fitted anew to what the encoder then gives; decoder_train goes on from there.
 """
 
 from __future__ import annotations
@@ -32,11 +32,14 @@ from export.mini.quantizer import Quantized
 Report = Callable[[dict[str, float]], None]
 
 _HEARD_WIDTH = 384
+_FIT_BATCHES, _LAST_FIT_BATCHES = 48, 160  # of 16 crops, that codebooks are fitted to
 
 
 @dataclass(frozen=True, slots=True)
 class CodecRecipe:
-    """How the codec is trained. plain_steps: before the codebooks start."""
+    """How the codec is trained. plain_steps: before the codebooks start, from where the rate
+    is quantized_rate of what it was, after another warm-up.
+    """
 
     sizes: MimiConfig
     seed: int = 7
@@ -50,6 +53,7 @@ class CodecRecipe:
     linear_weight: float = 1.0
     commitment_weight: float = 0.25
     content_weight: float = 1.0
+    quantized_rate: float = 0.35
     save_every: int = 50
 
 
@@ -80,7 +84,11 @@ class Crops:
         self._mean, self._scale = _heard_means(shards)
 
     def draw(self, step: int, n_crops: int | None = None) -> tuple[Tensor, Tensor]:
-        """Sound (crops, samples) and the teacher's rows (crops, frames, 384), centred."""
+        """Sound (crops, samples) and the teacher's rows (crops, frames, 2, 384), centred.
+
+        Two rows a frame, of the frame before and of this one: some sounds are known only once
+        they are over.
+        """
         rng = np.random.default_rng((self.recipe.seed, step))
         n_frames = self.recipe.crop_frames
         pcm, heard = [], []
@@ -90,11 +98,13 @@ class Crops:
             place = int(rng.integers(1, length - n_frames))
             start = (first + place) * FRAME_SAMPLES + int(rng.integers(-480, 481))
             piece = self._shards[number].audio[start : start + n_frames * FRAME_SAMPLES]
-            gain = 10 ** (rng.uniform(-10, 4) / 20) * rng.choice([-1.0, 1.0]) / 32767
+            gain = 10 ** (rng.uniform(-8, 2) / 20) * rng.choice([-1.0, 1.0]) / 32767
             pcm.append(np.clip(piece * gain, -1, 1).astype(np.float32))
-            rows = self._shards[number].heard[first + place : first + place + n_frames]
-            means = self._mean[np.minimum(np.arange(place, place + n_frames), len(self._mean) - 1)]
-            heard.append((rows.astype(np.float32) - means) / self._scale)
+            rows = self._shards[number].heard[first + place - 1 : first + place + n_frames]
+            places = np.arange(place - 1, place + n_frames)
+            means = self._mean[np.minimum(places, len(self._mean) - 1)]
+            rows = (rows.astype(np.float32) - means) / self._scale
+            heard.append(np.stack([rows[:-1], rows[1:]], 1))
         return torch.from_numpy(np.stack(pcm)), torch.from_numpy(np.stack(heard))
 
 
@@ -123,7 +133,10 @@ class Trainee(nn.Module):
         super().__init__()
         self.codec = CodecNet(recipe.sizes, recipe.seed)
         torch.manual_seed(recipe.seed)
-        self.head = nn.Linear(recipe.sizes.dimension, _HEARD_WIDTH)
+        width = recipe.sizes.dimension
+        self.head = nn.Sequential(
+            nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, 2 * _HEARD_WIDTH)
+        )
 
 
 class CodecTrainer:
@@ -135,10 +148,7 @@ class CodecTrainer:
         crops: Crops,
         path: Path,
         device: str = "cpu",
-        *,
-        frozen: Path | None = None,
     ) -> None:
-        """frozen: a finished checkpoint; a new run then trains only its decoder."""
         self.recipe, self.crops, self.path, self.device = recipe, crops, path, device
         self.net = Trainee(recipe).to(device)
         self.loss = SpectralLoss().to(device)
@@ -151,9 +161,6 @@ class CodecTrainer:
         )
         if path.is_file():
             self.state = load_run(path, self.net, self.optimizer)
-        elif frozen is not None:
-            self.state = load_run(frozen, self.net)
-            self.state.phase = "decoder"
         else:
             self.state = RunState(phase="plain", hardware=hardware_text(device))
             self.net.codec.fit_scales(crops.draw(-1 % (1 << 31), 16)[0].to(device))
@@ -163,8 +170,14 @@ class CodecTrainer:
         began = time.monotonic()
         for _ in range(n_steps):
             if self.state.phase == "plain" and self.state.step >= self.recipe.plain_steps:
-                self._start_codebooks()
-            warm = min(1.0, (self.state.step + 1) / self.recipe.warm_up_steps)
+                kept = self.path.with_name(f"{self.path.stem}-plain{self.path.suffix}")
+                save_run(kept, self.net, self.optimizer, self.state)
+                self._fit_codebooks(_FIT_BATCHES)
+                self.state.phase = "quantized"
+            since = self.state.step
+            if self.state.phase == "quantized":
+                since -= self.recipe.plain_steps
+            warm = min(1.0, (since + 1) / self.recipe.warm_up_steps)
             self._one(self.recipe.learning_rate * warm, report)
             if self.state.step % self.recipe.save_every == 0:
                 save_run(self.path, self.net, self.optimizer, self.state)
@@ -173,24 +186,37 @@ class CodecTrainer:
         save_run(self.path, self.net, self.optimizer, self.state)
 
     def finish(self, n_steps: int, out: Path, report: Report) -> None:
-        """Let the rate fall to 3 % over n_steps and save the result as `out`, not as the run."""
+        """Let the rate fall to 3 % over n_steps and save the result as `out`, not as the run.
+
+        In the last quarter the codebooks are fitted anew and stay as they are from then on, so
+        that all of their entries are in use; the encoder stays too, and the decoder follows.
+        """
+        refit = n_steps * 3 // 4
         for done in range(n_steps):
             fall = 0.03 + 0.97 * 0.5 * (1 + np.cos(np.pi * done / n_steps))
-            self._one(self.recipe.learning_rate * float(fall), report)
+            if done == refit:
+                self._fit_codebooks(_LAST_FIT_BATCHES)
+                self.state.phase = "settled"
+            self._one(self._rate() * float(fall), report)
         self.state.phase = "finished"
         save_run(out, self.net, None, self.state)
 
-    def _start_codebooks(self) -> None:
+    def _rate(self) -> float:
+        recipe, done, share = self.recipe, self.state.step + 1, 1.0
+        if self.state.phase != "plain":
+            done, share = max(1, done - recipe.plain_steps), recipe.quantized_rate
+        return recipe.learning_rate * share * min(1.0, done / recipe.warm_up_steps)
+
+    def _fit_codebooks(self, n_batches: int) -> None:
         """Fit every codebook to what the encoder gives now."""
         codec = self.net.codec.eval()
         with torch.no_grad():
             latents = [
                 codec.encode(self.crops.draw(2_000_000_000 + i, 16)[0].to(self.device))
-                for i in range(48)
+                for i in range(n_batches)
             ]
         rows = torch.cat([part.transpose(1, 2).flatten(0, 1) for part in latents])
         codec.quantizer.start(rows.T[None], self.recipe.n_crops * self.recipe.crop_frames)
-        self.state.phase = "quantized"
 
     def _one(self, rate: float, report: Report) -> None:
         began = time.monotonic()
@@ -200,7 +226,7 @@ class CodecTrainer:
         pcm, heard = (x.to(self.device) for x in self.crops.draw(self.state.step))
         made, quantized = self._through(pcm)
         mel, linear = self.loss(made, pcm)
-        seen = net.head(quantized.content.transpose(1, 2))
+        seen = net.head(quantized.content.transpose(1, 2)).unflatten(-1, (2, _HEARD_WIDTH))
         content = 1 - functional.cosine_similarity(seen, heard, dim=-1).mean()
         total = recipe.mel_weight * mel + recipe.linear_weight * linear
         total = total + recipe.content_weight * content
@@ -221,9 +247,9 @@ class CodecTrainer:
             report(row)
 
     def _through(self, pcm: Tensor) -> tuple[Tensor, Quantized]:
-        """There and back; while only the decoder learns, nothing before it has gradients."""
+        """There and back; once the codes are settled, nothing before the decoder learns."""
         codec = self.net.codec
-        if self.state.phase != "decoder":
+        if self.state.phase != "settled":
             made: tuple[Tensor, Quantized] = codec(pcm, quantize=self.state.phase != "plain")
             return made
         with torch.no_grad():

@@ -28,16 +28,20 @@ class Manners:
     """How conversations go; shares are probabilities, the rest are frames of 80 ms.
 
     answer_after: from the last frame with the user's words to the reply's first. yields_after:
-    from the first frame of an interruption to the assistant's silence.
+    from the first frame of an interruption to the assistant's silence. again: how often a user
+    wants a reply repeated; recalled: how often, where the assistant knows how to say it, to hear
+    what they asked.
     """
 
     answer_after: tuple[int, int] = (3, 4)
     pause: tuple[int, int] = (6, 25)
     first_pause: tuple[int, int] = (2, 20)
-    yields_after: int = 4
+    yields_after: int = 3
     interrupted: float = 0.15
     agreed: float = 0.1
     stopped: float = 0.05
+    again: float = 0.07
+    recalled: float = 0.25
     empty: float = 0.06
     noisy_room: float = 0.3
 
@@ -69,7 +73,8 @@ class Maker:
         self._pieces = pieces
         self._replies = {u.key: u for u in bank.of("reply")}
         self._asks = bank.of("ask", "train")
-        self._stops = bank.of("control", "train")
+        self._recalls = {u.key: u for u in bank.of("recall")}
+        self._controls = bank.of("control", "train")
         self._agrees = bank.of("back-channel")
         self._noises = bank.of("noise", "train")
 
@@ -92,9 +97,18 @@ class Maker:
         """What the assistant says to an intent."""
         return self._replies[key]
 
+    def recall(self, key: str) -> Utterance | None:
+        """What the assistant says when asked what the user said, where it knows how to."""
+        return self._recalls.get(key)
+
     def any_of(self, kind: str, rng: np.random.Generator) -> Utterance | None:
-        """A random stop word, back-channel or noise of the training split."""
-        group = {"stop": self._stops, "agree": self._agrees, "noise": self._noises}[kind]
+        """A random control ("stop", "again", "recall"), back-channel ("agree") or noise.
+
+        Of the training split; None where the bank has none.
+        """
+        group = {"agree": self._agrees, "noise": self._noises}.get(kind)
+        if group is None:
+            group = [u for u in self._controls if u.key == kind]
         return group[int(rng.integers(len(group)))] if group else None
 
     def silence(self, n: int) -> Codes:
@@ -144,7 +158,26 @@ class _Draft:
             if word is not None:
                 self.says(word, start + int(rng.integers(1, length - 3)))
         self.answers(reply, start, reply.n_frames)
-        return max(ended, start + length)
+        return self.follows_up(ask.key, max(ended, start + length))
+
+    def follows_up(self, key: str, now: int) -> int:
+        """At times: "say that again" or "what did I just say", and the answer to it."""
+        manners, rng = self.maker.manners, self.rng
+        recall, chance = self.maker.recall(key), rng.random()
+        reply = self.maker.reply(key)
+        if recall is not None and chance < manners.recalled:
+            word, reply = self.maker.any_of("recall", rng), recall
+        elif chance > 1 - manners.again:
+            word = self.maker.any_of("again", rng)
+        else:
+            return now
+        if word is None:
+            return now
+        ended = self.says(word, now + int(rng.integers(*manners.pause)))
+        start = ended + int(rng.integers(manners.answer_after[0], manners.answer_after[1] + 1))
+        self.turns.append((word, ended, start))
+        self.answers(reply, start, reply.n_frames)
+        return start + reply.last_word
 
     def says(self, u: Utterance, at: int) -> int:
         """The user's channel from frame `at`; returns the frame after the last word."""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from edge.frame import FRAME_SAMPLES, Frame, Pcm
-from export.mini import effects
+from export.mini import effects, intents
 from export.mini.bank import Bank, Utterance
 from export.mini.evaluate import Judge
 from export.mini.metrics import word_errors, words_of
@@ -118,7 +118,7 @@ def interruption_report(
     """
     long = {u.key for u in bank.of("reply") if u.last_word >= 14}
     asks = _spread([u for u in bank.of("ask", "train") if u.key in long], n)
-    stops = bank.of("control", "train")
+    stops = [u for u in bank.of("control", "train") if u.key == intents.STOP.key]
     waits = []
     for done, ask in enumerate(asks):
         stop = stops[done % len(stops)]

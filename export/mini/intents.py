@@ -50,10 +50,30 @@ class Intent:
         return tuple(ask for ask in self.asks if self.split(ask) == split)
 
 
-# It acts on the conversation, not on a table: the conversation maker knows what it means.
+# They act on the conversation, not on a table: the conversation maker knows what they mean.
 STOP = Intent(
     "stop", ("Stop.", "Stop it.", "Be quiet.", "That is enough.", "Okay, stop.", "Enough."), "", ""
 )
+AGAIN = Intent(
+    "again",
+    (
+        "Say that again.", "Can you say that again?", "Repeat that, please.", "Say it again.",
+        "Can you repeat that?", "What did you say?", "Please say that once more.", "Repeat it.",
+    ),
+    "",
+    "",
+)  # fmt: skip
+RECALL = Intent(
+    "recall",
+    (
+        "What did I just say?", "What did I just ask?", "What was my question?",
+        "Tell me what I just said.", "What did I ask you?", "What did I say before?",
+        "Do you know what I just said?", "What have I just said?",
+    ),
+    "",
+    "",
+)  # fmt: skip
+CONTROLS = (STOP, AGAIN, RECALL)
 BACK_CHANNELS = ("Uh huh.", "Okay.", "Right.", "I see.", "Yes.", "Mm.")
 
 CORE = (
@@ -61,6 +81,12 @@ CORE = (
     "music-on", "lights-on", "lights-off", "capital-France", "capital-Japan", "capital-Italy",
     "plus-2-2", "times-3-3", "fact-0", "fact-3", "timer-5", "timer-10",
 )  # fmt: skip
+
+# The second stage: all small talk and commands, and what each of the other kinds begins with.
+_HOME_FACTS = (*range(6), *range(12, 29))
+_HOME_TIMERS = (1, 2, 3, 5, 10, 15, 20, 30)
+_HOME_SUMS = ("plus-1-1", "plus-2-2", "plus-3-3", "plus-5-5", "times-2-5", "times-3-3")
+_HOME_CAPITALS = 20
 
 
 @cache
@@ -77,6 +103,22 @@ def all_intents() -> tuple[Intent, ...]:
 def core_intents() -> tuple[Intent, ...]:
     """The intents of the first stage."""
     return tuple(intent for intent in all_intents() if intent.key in CORE)
+
+
+def home_intents() -> tuple[Intent, ...]:
+    """The intents of the second stage: about a hundred."""
+    capitals = tuple(intent.key for intent in _capitals())[:_HOME_CAPITALS]
+    days = tuple(f"after-{day}" for day in _DAYS[:-1])
+    timers = tuple(f"timer-{minutes}" for minutes in _HOME_TIMERS)
+    facts = tuple(f"fact-{number}" for number in _HOME_FACTS)
+    talk = tuple(intent.key for intent in _talk())
+    wanted = {*CORE, *talk, *capitals, *facts, *timers, *days, *_HOME_SUMS}
+    return tuple(intent for intent in all_intents() if intent.key in wanted)
+
+
+def recalled(intent: Intent) -> str:
+    """What the assistant says when it is asked what the user just said."""
+    return f"You said, {intent.asked('train')[0]}"
 
 
 def _make(key: str, asks: Sequence[str], reply: str, topic: str, **words: str) -> Intent:

@@ -18,7 +18,8 @@ class Quantized:
     """latent: (batch, dimension, frames), with gradients as if nothing was rounded.
 
     content: the semantic branch's share of it. codes: (batch, codebooks, frames), -1 without
-    rounding. commitment: how far latents lie from their codes.
+    rounding. commitment: how far latents lie from their codes,
+    as a share of their variance, meaned over the codebooks.
     """
 
     latent: Tensor
@@ -83,11 +84,14 @@ class Quantizer(nn.Module):
         """Round (batch, frames, narrow) level by level; gradients pass straight through."""
         residual, total = x, torch.zeros_like(x)
         codes, loss = [], x.new_zeros(())
+        # Relative to the spread of what is rounded: else latents shrink to nothing to please it.
+        spread = x.detach().var(unbiased=False).clamp(min=1e-6)
         for level in self.levels(branch):
             table = self.entries(level)
             code = nearest(residual.detach(), table)
             chosen = table[code]
-            loss = loss + functional.mse_loss(residual, chosen)
+            distance = functional.mse_loss(residual, chosen) / spread
+            loss = loss + distance / self.config.n_codebooks
             if self.training:
                 self._follow(level, residual.detach().flatten(0, 1), code.flatten())
             residual, total = residual - chosen, total + chosen

@@ -15,18 +15,23 @@ from typing import TYPE_CHECKING
 from edge.errors import ModelMissingError, UsageError
 from edge.paths import cache_dir, make_dir
 from export.mini import intents
-from export.mini.bank import BankPlan, make_bank, open_bank
+from export.mini.bank import BankPlan, make_bank, open_bank, open_sound
 
 if TYPE_CHECKING:
     from export.mini.codec_train import CodecRecipe, CodecTrainer
     from export.mini.codec_use import TrainedCodec
     from export.mini.conversations import Maker
+    from export.mini.decoder_train import DecoderTrainer
     from export.mini.lm_train import LmRecipe, LmTrainer
 
 Progress = Callable[[int, int], None]
 
 CONFIGS = Path(__file__).parent / "configs"
-STAGES = {"core": intents.core_intents, "all": intents.all_intents}
+STAGES = {
+    "core": intents.core_intents,
+    "home": intents.home_intents,
+    "all": intents.all_intents,
+}
 N_PIECES = 512
 
 
@@ -110,8 +115,9 @@ def spoken_words() -> list[str]:
     everything = intents.all_intents()
     asks = [ask for intent in everything for ask in intent.asks]
     replies = [intent.reply for intent in everything] * 5
-    controls = [ask for control in (intents.STOP,) for ask in control.asks]
-    return [*asks, *replies, *controls, *intents.BACK_CHANNELS]
+    controls = [ask for control in intents.CONTROLS for ask in control.asks]
+    recalls = [intents.recalled(intent) for intent in intents.core_intents()]
+    return [*asks, *replies, *recalls, *controls, *intents.BACK_CHANNELS]
 
 
 def one_thread() -> None:
@@ -135,16 +141,27 @@ def lm_recipe() -> LmRecipe:
     return read_lm_recipe(CONFIGS / "lm.toml")
 
 
-def codec_trainer(shop: Workshop, device: str, *, decoder_only: bool = False) -> CodecTrainer:
+def codec_trainer(shop: Workshop, device: str) -> CodecTrainer:
     """A trainer that stands where its run left off."""
     from export.mini.codec_train import CodecTrainer, Crops
     from export.mini.corpus import open_shards
 
     recipe = codec_recipe()
     crops = Crops(open_shards(shop.corpus), recipe)
-    if not decoder_only:
-        return CodecTrainer(recipe, crops, shop.codec_run, device)
-    return CodecTrainer(recipe, crops, shop.decoder_run, device, frozen=shop.codec_frozen)
+    return CodecTrainer(recipe, crops, shop.codec_run, device)
+
+
+def decoder_trainer(shop: Workshop, stage: str, device: str, progress: Progress) -> DecoderTrainer:
+    """A trainer of the finished codec's decoder that stands where its run left off."""
+    from export.mini.corpus import open_shards
+    from export.mini.decoder_train import DecoderRecipe, DecoderTrainer, collect_pieces
+
+    codec, recipe = frozen_codec(shop, device), DecoderRecipe()
+    bank, kept = open_sound(shop.bank(stage)), shop.folder / f"decoder-codes-{codec.name}.npy"
+    pieces = collect_pieces(codec, open_shards(shop.corpus), bank, recipe, kept, progress)
+    return DecoderTrainer(
+        codec_recipe(), recipe, pieces, shop.decoder_run, shop.codec_frozen, device
+    )
 
 
 def frozen_codec(shop: Workshop, device: str = "cpu") -> TrainedCodec:
