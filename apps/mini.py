@@ -14,10 +14,13 @@ from edge.errors import ModelMissingError, UsageError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from export.mini.bank import Bank
+    from export.mini.package import Parts
     from export.mini.workshop import Workshop
 
 Told = Callable[[str, int, int], None]
 
+_DAMAGED_SOUNDS = 8
 SHIPPED = Path(__file__).parent / "assets" / "miniature"
 
 
@@ -28,6 +31,7 @@ class Extent:
     each: int
     sentences: int
     silence_minutes: float
+    damage: bool = True
 
 
 def shipped_model() -> Path:
@@ -45,13 +49,13 @@ def pack(shop: Workshop, stage: str, out: Path, *, as_float: bool) -> dict[str, 
 
     Raises UsageError where out holds something, ModelMissingError for an unfinished stage.
     """
-    from export.mini.package import CODEC_FOLDER, Parts, write_artifact
+    from export.mini.package import CODEC_FOLDER, write_artifact
     from export.mini.workshop import codec_recipe, lm_recipe
     from quant.recipe import load_recipe
     from quant.run import quantize
     from quant.subject import open_subject
 
-    parts = Parts(shop.codec_best, shop.lm_finished(stage), shop.pieces)
+    parts = _parts(shop, stage)
     for path, how in ((parts.codec, "codec --finish 300"), (parts.lm, "lm --finish 200")):
         if not path.is_file():
             raise ModelMissingError(f"{path}: not finished yet; run: edge mini {how}")
@@ -89,10 +93,35 @@ def examine(
     )
     bank = open_sound(shop.bank(stage))
     report["answers"] = examine.answers_report(engine, bank, judge, told, n_each=extent.each)
+    report["follow_ups"] = examine.follow_up_report(engine, bank, told)
     report["interruptions"] = examine.interruption_report(engine, bank, told)
     report["silence"] = examine.silence_report(engine, told, minutes=extent.silence_minutes)
     report["step_ms"] = examine.step_report(engine)
+    if extent.damage:
+        report["damage"] = _damage(shop, stage, bank, told)
     return report
+
+
+def _damage(shop: Workshop, stage: str, bank: Bank, told: Told) -> dict[str, Any]:
+    """What rounding does to the finished checkpoints; unmeasured where they are not here."""
+    from apps.mini_damage import damage_report
+    from export.mini.examine import sound_of
+    from export.mini.package import write_artifact
+    from export.mini.workshop import codec_recipe, lm_recipe
+
+    parts = _parts(shop, stage)
+    if not (parts.codec.is_file() and parts.lm.is_file()):
+        return {"unmeasured": "the float checkpoints are not in the workshop's folder"}
+    sounds = [sound_of(bank, u) for u in bank.of("ask", "new phrasing")[:_DAMAGED_SOUNDS]]
+    with tempfile.TemporaryDirectory(prefix="edge-mini-", dir=shop.folder) as name:
+        whole = write_artifact(parts, codec_recipe(), lm_recipe(), Path(name) / "float")
+        return damage_report(whole, sounds, told)
+
+
+def _parts(shop: Workshop, stage: str) -> Parts:
+    from export.mini.package import Parts
+
+    return Parts(shop.codec_best, shop.lm_finished(stage), shop.pieces)
 
 
 def table_of(report: dict[str, Any]) -> Table:
@@ -130,13 +159,43 @@ def table_of(report: dict[str, Any]) -> Table:
          f"{100 * answers['reply_wer_to_inner_text']:.0f} %", "<= 20 %"),
         ("reply starts after, median", _ms(answers["starts_after_ms_p50"]), "<= 400 ms"),
         ("stops after an interruption, median", _ms(stop), "<= 400 ms"),
+        *_follow_ups(report.get("follow_ups", {})),
         (f"false starts in {report['silence']['minutes']:.0f} silent or noisy minutes",
          str(report["silence"]["false_starts"]), "< 1"),
         ("step p99", f"{report['step_ms']['p99']:.1f} ms", "<= 40 ms"),
+        *_damaged(report.get("damage", {})),
     ]  # fmt: skip
     for row in rows:
         table.add_row(*row)
     return table
+
+
+Rows = list[tuple[str, str, str]]
+
+
+def _follow_ups(found: dict[str, Any]) -> Rows:
+    names = {"again": '"say that again"', "recall": '"what did I just say"'}
+    return [
+        (f"{names[key]} right, of {row['n']}", f"{100 * row['right_by_text']:.0f} %", "-")
+        for key, row in found.items()
+        if row["n"]
+    ]
+
+
+def _damaged(found: dict[str, Any]) -> Rows:
+    if "rungs" not in found:
+        return []
+    rows = [
+        (f"rounded to {rung}: wave SNR, log-mel, codes equal, text KL", _rung(row), "-")
+        for rung, row in found["rungs"].items()
+    ]
+    ordered = "yes" if all(found["monotone"].values()) else "no"
+    return [*rows, ("damage grows with every rung", ordered, "yes")]
+
+
+def _rung(row: dict[str, float]) -> str:
+    sound = f"{row['wave_snr_db']:.1f} dB, {row['log_mel']:.3f}"
+    return f"{sound}, {100 * row['codes_equal']:.0f} %, {row['text_kl']:.5f}"
 
 
 def _ms(value: float | None) -> str:

@@ -162,6 +162,8 @@ def package(folder: Path | None, stage: str, out: Path, as_float: bool, as_json:
               help="Questions of each kind.")  # fmt: skip
 @click.option("--sentences", type=click.IntRange(1, 50), default=50, show_default=True)
 @click.option("--silence-minutes", type=float, default=5.0, show_default=True)
+@click.option("--damage/--no-damage", default=True, show_default=True,
+              help="Round the float checkpoints to 8, 4 and 3 bits as well.")  # fmt: skip
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="FILE", help="Also write the JSON here."
 )
@@ -174,6 +176,7 @@ def evaluate(
     each: int,
     sentences: int,
     silence_minutes: float,
+    damage: bool,
     out: Path | None,
     as_json: bool,
 ) -> None:
@@ -182,7 +185,7 @@ def evaluate(
     from edge.atomic import write_text
     from export.mini.workshop import open_workshop
 
-    extent = Extent(each, sentences, silence_minutes)
+    extent = Extent(each, sentences, silence_minutes, damage)
     report = examine(open_workshop(folder), stage, model, speech, extent, _staged)
     if out is not None:
         write_text(out, json.dumps(report, indent=1))

@@ -1,9 +1,10 @@
 """Training of the miniature codec: crops of the corpus, spectra, and a teacher for codebook 1.
 
-A run has three phases: latents as they are; then, after residual k-means, quantized at a constant
-rate for as long as there is time; then `finish`, in which the rate falls to nothing. The state
-before `finish` is kept, so that training can go on later from there. At the end the codebooks are
-fitted anew to what the encoder then gives; decoder_train goes on from there.
+A run has no codebooks while it goes on: latents pass as they are. `finish` works on a copy, so
+that the run can go on later: the rate falls to nothing, three quarters of the way all codebooks
+are fitted to what the encoder then gives, and from there only the decoder learns. Codebooks that
+followed an encoder still at a high rate collapsed twice, and one fit at the end costs nothing.
+decoder_train goes on from there.
 """
 
 from __future__ import annotations
@@ -32,28 +33,23 @@ from export.mini.quantizer import Quantized
 Report = Callable[[dict[str, float]], None]
 
 _HEARD_WIDTH = 384
-_FIT_BATCHES, _LAST_FIT_BATCHES = 48, 160  # of 16 crops, that codebooks are fitted to
+_FIT_BATCHES = 160  # of 16 crops, that codebooks are fitted to
 
 
 @dataclass(frozen=True, slots=True)
 class CodecRecipe:
-    """How the codec is trained. plain_steps: before the codebooks start, from where the rate
-    is quantized_rate of what it was, after another warm-up.
-    """
+    """How the codec is trained."""
 
     sizes: MimiConfig
     seed: int = 7
     n_crops: int = 4
     crop_frames: int = 8
-    learning_rate: float = 7e-4
+    learning_rate: float = 2e-3
     warm_up_steps: int = 100
-    plain_steps: int = 700
     assistant_share: float = 0.5
     mel_weight: float = 3.0
     linear_weight: float = 1.0
-    commitment_weight: float = 0.25
     content_weight: float = 1.0
-    quantized_rate: float = 0.35
     save_every: int = 50
 
 
@@ -169,16 +165,7 @@ class CodecTrainer:
         """Go on for n_steps or minutes at the constant rate, saving now and then."""
         began = time.monotonic()
         for _ in range(n_steps):
-            if self.state.phase == "plain" and self.state.step >= self.recipe.plain_steps:
-                kept = self.path.with_name(f"{self.path.stem}-plain{self.path.suffix}")
-                save_run(kept, self.net, self.optimizer, self.state)
-                self._fit_codebooks(_FIT_BATCHES)
-                self.state.phase = "quantized"
-            since = self.state.step
-            if self.state.phase == "quantized":
-                since -= self.recipe.plain_steps
-            warm = min(1.0, (since + 1) / self.recipe.warm_up_steps)
-            self._one(self.recipe.learning_rate * warm, report)
+            self._one(self._rate(), report)
             if self.state.step % self.recipe.save_every == 0:
                 save_run(self.path, self.net, self.optimizer, self.state)
             if time.monotonic() - began > 60 * minutes:
@@ -195,28 +182,27 @@ class CodecTrainer:
         for done in range(n_steps):
             fall = 0.03 + 0.97 * 0.5 * (1 + np.cos(np.pi * done / n_steps))
             if done == refit:
-                self._fit_codebooks(_LAST_FIT_BATCHES)
+                self._fit_codebooks()
                 self.state.phase = "settled"
             self._one(self._rate() * float(fall), report)
         self.state.phase = "finished"
         save_run(out, self.net, None, self.state)
 
     def _rate(self) -> float:
-        recipe, done, share = self.recipe, self.state.step + 1, 1.0
-        if self.state.phase != "plain":
-            done, share = max(1, done - recipe.plain_steps), recipe.quantized_rate
-        return recipe.learning_rate * share * min(1.0, done / recipe.warm_up_steps)
+        return self.recipe.learning_rate * min(
+            1.0, (self.state.step + 1) / self.recipe.warm_up_steps
+        )
 
-    def _fit_codebooks(self, n_batches: int) -> None:
+    def _fit_codebooks(self) -> None:
         """Fit every codebook to what the encoder gives now."""
         codec = self.net.codec.eval()
         with torch.no_grad():
             latents = [
                 codec.encode(self.crops.draw(2_000_000_000 + i, 16)[0].to(self.device))
-                for i in range(n_batches)
+                for i in range(_FIT_BATCHES)
             ]
         rows = torch.cat([part.transpose(1, 2).flatten(0, 1) for part in latents])
-        codec.quantizer.start(rows.T[None], self.recipe.n_crops * self.recipe.crop_frames)
+        codec.quantizer.start(rows.T[None])
 
     def _one(self, rate: float, report: Report) -> None:
         began = time.monotonic()
@@ -230,7 +216,6 @@ class CodecTrainer:
         content = 1 - functional.cosine_similarity(seen, heard, dim=-1).mean()
         total = recipe.mel_weight * mel + recipe.linear_weight * linear
         total = total + recipe.content_weight * content
-        total = total + recipe.commitment_weight * quantized.commitment
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         norm = nn.utils.clip_grad_norm_(net.parameters(), 20.0)
@@ -238,8 +223,7 @@ class CodecTrainer:
         self.state.step += 1
         self.state.wall_s += time.monotonic() - began
         if self.state.step % 20 == 0:
-            losses = {"mel": mel, "linear": linear, "content": content,
-                      "commitment": quantized.commitment}  # fmt: skip
+            losses = {"mel": mel, "linear": linear, "content": content}
             row = {name: float(value.detach()) for name, value in losses.items()}
             row |= {"step": float(self.state.step), "wall_s": self.state.wall_s,
                     "gradient": float(norm), "rate": rate}  # fmt: skip
@@ -253,6 +237,5 @@ class CodecTrainer:
             made: tuple[Tensor, Quantized] = codec(pcm, quantize=self.state.phase != "plain")
             return made
         with torch.no_grad():
-            codec.quantizer.eval()
             quantized = codec.quantizer(codec.encode(pcm), quantize=True)
         return codec.decode(quantized.latent), quantized

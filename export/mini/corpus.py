@@ -18,6 +18,7 @@ from edge.atomic import atomic_path
 from edge.errors import ModelMissingError
 from edge.frame import FRAME_SAMPLES, SAMPLE_RATE_HZ, Pcm
 from edge.lock import read_lock
+from edge.paths import make_dir
 from edge.resample import Resampler
 from edge.store import ModelStore
 from export.mini import effects, texts, voices
@@ -98,6 +99,7 @@ def make_shard(
         clips.append(Clip(name, text, first, len(heard[-1])))
         first += len(heard[-1])
         progress(done + 1, n_clips)
+    make_dir(folder)
     with atomic_path(out) as part:
         part.mkdir(parents=True)
         np.save(part / "audio.npy", np.concatenate(pieces))

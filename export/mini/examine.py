@@ -109,6 +109,35 @@ def answers_report(
     return report
 
 
+def follow_up_report(
+    engine: DuplexEngine, bank: Bank, progress: Progress, *, n: int = 20
+) -> dict[str, Any]:
+    """Ask for "say that again" and "what did I just say" in held-out words, after a question.
+
+    Right is the inner text of the second reply, counted where the first was right.
+    """
+    replies = {u.key: u.text for u in bank.of("reply")}
+    recalls = {u.key: u.text for u in bank.of("recall")}
+    report: dict[str, Any] = {}
+    for control, wanted in ((intents.AGAIN, replies), (intents.RECALL, recalls)):
+        words = [u for u in bank.of("control", "held-out") if u.key == control.key]
+        asks = _spread([u for u in bank.of("ask", "train") if u.key in wanted], n if words else 0)
+        right = asked = 0
+        for done, ask in enumerate(asks):
+            word = words[done % len(words)]
+            begin = ask.n_frames + _LISTEN_FRAMES
+            wait = np.zeros(_LISTEN_FRAMES * FRAME_SAMPLES, np.float32)
+            pcm = np.concatenate([sound_of(bank, ask), wait, sound_of(bank, word), wait])
+            texts = listen(engine, pcm).texts
+            first, second = "".join(texts[:begin]), "".join(texts[begin:])
+            if words_of(first) == words_of(replies[ask.key]):
+                asked += 1
+                right += words_of(second) == words_of(wanted[ask.key])
+            progress(f"follow-ups, {control.key}", done + 1, len(asks))
+        report[control.key] = {"n": asked, "right_by_text": right / asked if asked else None}
+    return report
+
+
 def interruption_report(
     engine: DuplexEngine, bank: Bank, progress: Progress, *, n: int = 20
 ) -> dict[str, Any]:

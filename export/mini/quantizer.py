@@ -1,4 +1,4 @@
-"""The split residual quantizer for training: running means, k-means start, no dead codes."""
+"""The split residual quantizer: codebooks fitted by residual k-means, gradients passed straight."""
 
 from __future__ import annotations
 
@@ -18,14 +18,12 @@ class Quantized:
     """latent: (batch, dimension, frames), with gradients as if nothing was rounded.
 
     content: the semantic branch's share of it. codes: (batch, codebooks, frames), -1 without
-    rounding. commitment: how far latents lie from their codes,
-    as a share of their variance, meaned over the codebooks.
+    rounding.
     """
 
     latent: Tensor
     content: Tensor
     codes: Tensor
-    commitment: Tensor
 
 
 class Quantizer(nn.Module):
@@ -55,19 +53,18 @@ class Quantizer(nn.Module):
         return self.sums[level] / self.usage[level, :, None].clamp(min=_EPSILON)
 
     def forward(self, latent: Tensor, *, quantize: bool) -> Quantized:
-        """(batch, dimension, frames); in training mode the codebooks follow what they see."""
+        """(batch, dimension, frames) through the projections, and through the codebooks."""
         rows = latent.transpose(1, 2)
-        parts, codes, commitment = [], [], latent.new_zeros(())
+        parts, codes = [], []
         for branch in range(2):
             narrow = functional.linear(rows, self.inward[branch])
             if quantize:
-                narrow, found, loss = self._chain(narrow, branch)
+                narrow, found = self._chain(narrow, branch)
                 codes += found
-                commitment = commitment + loss
             parts.append(functional.linear(narrow, self.outward[branch]).transpose(1, 2))
         shape = (len(rows), self.config.n_codebooks, rows.shape[1])
         stacked = torch.stack(codes, 1) if codes else torch.full(shape, -1)
-        return Quantized(parts[0] + parts[1], parts[0], stacked, commitment)
+        return Quantized(parts[0] + parts[1], parts[0], stacked)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Codes (batch, codebooks, frames) to latents (batch, dimension, frames)."""
@@ -80,47 +77,24 @@ class Quantizer(nn.Module):
         assert total is not None
         return total
 
-    def _chain(self, x: Tensor, branch: int) -> tuple[Tensor, list[Tensor], Tensor]:
+    def _chain(self, x: Tensor, branch: int) -> tuple[Tensor, list[Tensor]]:
         """Round (batch, frames, narrow) level by level; gradients pass straight through."""
-        residual, total = x, torch.zeros_like(x)
-        codes, loss = [], x.new_zeros(())
-        # Relative to the spread of what is rounded: else latents shrink to nothing to please it.
-        spread = x.detach().var(unbiased=False).clamp(min=1e-6)
+        residual, total, codes = x.detach(), torch.zeros_like(x), []
         for level in self.levels(branch):
             table = self.entries(level)
-            code = nearest(residual.detach(), table)
-            chosen = table[code]
-            distance = functional.mse_loss(residual, chosen) / spread
-            loss = loss + distance / self.config.n_codebooks
-            if self.training:
-                self._follow(level, residual.detach().flatten(0, 1), code.flatten())
-            residual, total = residual - chosen, total + chosen
-            codes.append(code)
-        return x + (total - x).detach(), codes, loss
+            codes.append(nearest(residual, table))
+            residual, total = residual - table[codes[-1]], total + table[codes[-1]]
+        return x + (total - x).detach(), codes
 
     @torch.no_grad()
-    def _follow(self, level: int, rows: Tensor, codes: Tensor, decay: float = 0.995) -> None:
-        """Move the running means, and put codes that died onto rows of this batch."""
-        marks = functional.one_hot(codes, self.config.bins).to(rows.dtype)
-        self.usage[level] = decay * self.usage[level] + (1 - decay) * marks.sum(0)
-        self.sums[level] = decay * self.sums[level] + (1 - decay) * (marks.T @ rows)
-        share = self.usage[level].sum() / self.config.bins
-        dead = torch.nonzero(self.usage[level] < 0.05 * share).flatten()[: max(1, len(rows) // 8)]
-        if len(dead):
-            rows = rows[torch.randint(len(rows), (len(dead),), device=rows.device)]
-            self.usage[level, dead] = share
-            self.sums[level, dead] = rows * share
-
-    @torch.no_grad()
-    def start(self, latent: Tensor, rows_per_batch: int, n_rounds: int = 12) -> None:
+    def start(self, latent: Tensor, n_rounds: int = 12) -> None:
         """Fit all codebooks to latents (1, dimension, many) by residual k-means."""
         rows = latent.transpose(1, 2)
         for branch in range(2):
             residual = functional.linear(rows, self.inward[branch]).flatten(0, 1)
             for level in self.levels(branch):
                 table, counts = k_means(residual, self.config.bins, n_rounds)
-                share = rows_per_batch / len(residual)
-                self.usage[level] = (counts * share).clamp(min=1e-3)
+                self.usage[level] = counts.clamp(min=1e-3)
                 self.sums[level] = table * self.usage[level, :, None]
                 residual = residual - table[nearest(residual, table)]
 

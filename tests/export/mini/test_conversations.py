@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,9 @@ def _bank() -> Bank:
         ("ask", "name", "Who are you?", 15, 4, 11),
         ("control", "stop", "Stop.", 10, 4, 7),
         ("back-channel", "", "Okay.", 10, 4, 7),
+        ("control", "again", "Say that again.", 14, 4, 11),
+        ("control", "recall", "What did I just say?", 16, 4, 13),
+        ("recall", "name", "You said, who are you?", 24, 0, 21),
     ):
         split = "train"
         rows.append(Utterance(kind, key, text, "somebody", split, first, n, first_word, last_word))
@@ -124,6 +128,36 @@ def test_own_codes_are_those_of_the_reply_that_the_text_names(pieces: object) ->
     assert made.tokens[1, started] == (10 if ask.key == "hello" else 11)
     assert made.speaks[started]
     assert (made.tokens[0, started : started + 17] != PADDING).any()
+
+
+def _followed_up(manners: Manners, pieces: object) -> list[tuple[int, int]]:
+    """For every control in some conversations: own code at the reply before it and at its own."""
+    maker = Maker(_bank(), pieces, _silent, manners)
+    pairs = []
+    for seed in range(12):
+        made = maker.make((5, seed), N_FRAMES)
+        for before, after in pairwise(made.turns):
+            if after[0].kind == "control":
+                pairs.append((int(made.tokens[1, before[2]]), int(made.tokens[1, after[2]])))
+    return pairs
+
+
+def test_say_that_again_brings_the_same_reply(pieces: object) -> None:
+    manners = Manners(
+        interrupted=0, agreed=0, empty=0, noisy_room=0, again=1.0, recalled=0.0, pause=(6, 9)
+    )
+    pairs = _followed_up(manners, pieces)
+    assert pairs
+    assert all(first == second for first, second in pairs)
+
+
+def test_what_did_i_just_say_brings_the_users_words_back(pieces: object) -> None:
+    manners = Manners(
+        interrupted=0, agreed=0, empty=0, noisy_room=0, again=0.0, recalled=1.0, pause=(6, 9)
+    )
+    pairs = _followed_up(manners, pieces)
+    assert pairs
+    assert set(pairs) == {(11, 18)}
 
 
 def test_interrupted_replies_fall_silent_soon(pieces: object) -> None:

@@ -26,6 +26,11 @@ from export.mini.codec_train import CodecRecipe, CodecTrainer, Crops  # noqa: E4
 from export.mini.codec_use import open_codec  # noqa: E402
 from export.mini.conversations import Maker  # noqa: E402
 from export.mini.corpus import Ear, load_studio, make_shard, open_shards  # noqa: E402
+from export.mini.decoder_train import (  # noqa: E402
+    DecoderRecipe,
+    DecoderTrainer,
+    collect_pieces,
+)
 from export.mini.evaluate import through  # noqa: E402
 from export.mini.lm_net import LmSizes  # noqa: E402
 from export.mini.lm_train import LmRecipe, LmTrainer  # noqa: E402
@@ -38,8 +43,9 @@ CODEC = CodecRecipe(
         n_filters=4, dimension=32, n_heads=2, n_layers=1, feedforward=64, context=20,
         codebook_dim=16, n_codebooks=8, bins=64,
     ),
-    plain_steps=20, n_crops=2,
+    n_crops=2,
 )  # fmt: skip
+DECODER = DecoderRecipe(n_crops=2, crop_frames=4, judge_from=4, other_clips=2)
 LM = LmRecipe(
     sizes=LmSizes(dim=256, n_layers=2, hidden=256, card=64, text_card=300, depth_hidden=256),
     n_conversations=10, batch=5, n_frames=100, user_noise=0.0,
@@ -60,7 +66,6 @@ def test_ten_conversations_are_learnt_and_the_artifact_holds_them(
     crops = Crops(open_shards(tmp_path / "corpus"), CODEC)
     trainer = CodecTrainer(CODEC, crops, tmp_path / "codec.safetensors")
     trainer.train(40, _unheard)
-    assert trainer.state.phase == "quantized"
     trainer.finish(20, tmp_path / "frozen.safetensors", _unheard)
     codec = open_codec(tmp_path / "frozen.safetensors", CODEC)
 
@@ -70,6 +75,17 @@ def test_ten_conversations_are_learnt_and_the_artifact_holds_them(
     train_pieces(workshop.spoken_words(), 300, tmp_path / "tokenizer.model")
     pieces = open_pieces(tmp_path / "tokenizer.model")
     bank = open_bank(tmp_path / "bank", codec.name, codec.encode, _unheard)
+    shards = open_shards(tmp_path / "corpus")
+    pieces_of_sound = collect_pieces(codec, shards, bank, DECODER, tmp_path / "own.npy", _unheard)
+    frozen, shipped = tmp_path / "frozen.safetensors", tmp_path / "shipped.safetensors"
+    voice = DecoderTrainer(CODEC, DECODER, pieces_of_sound, tmp_path / "decoder", frozen)
+    voice.train(8, _unheard)
+    voice.finish(4, shipped, _unheard)
+    asked = bank.of("ask")[0]
+    start = asked.first_frame * FRAME_SAMPLES
+    piece = bank.audio[start : start + asked.n_frames * FRAME_SAMPLES]
+    sound = np.asarray(piece / np.float32(32767), np.float32)
+    assert np.array_equal(open_codec(shipped, CODEC).encode(sound), codec.encode(sound))
     maker = Maker(bank, pieces, codec.encode)
     learner = LmTrainer(LM, maker, tmp_path / "lm.safetensors")
     learner.train(120, _unheard)
@@ -77,15 +93,9 @@ def test_ten_conversations_are_learnt_and_the_artifact_holds_them(
     again = LmTrainer(LM, maker, tmp_path / "lm.safetensors")
     assert again.state.step == 120
 
-    parts = Parts(
-        tmp_path / "frozen.safetensors", tmp_path / "lm.safetensors", tmp_path / "tokenizer.model"
-    )
+    parts = Parts(shipped, tmp_path / "lm.safetensors", tmp_path / "tokenizer.model")
     made = write_artifact(parts, CODEC, replace(LM), tmp_path / "artifact")
     engine = open_duplex(made, threads=1, options=DuplexOptions(greedy=True))
     assert (made / CODEC_FOLDER).is_dir()
-    asked = bank.of("ask")[0]
-    start = asked.first_frame * FRAME_SAMPLES
-    piece = bank.audio[start : start + asked.n_frames * FRAME_SAMPLES]
-    sound = np.asarray(piece / np.float32(32767), np.float32)
     codes, _ = through(engine.codec, sound)
     assert np.mean(codes == codec.encode(sound)) > 0.99
