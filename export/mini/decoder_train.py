@@ -217,7 +217,7 @@ class DecoderTrainer:
         if self.state.step % self.recipe.judge_every == 0:
             self.judge.requires_grad_(True)
             apart = judged_apart(self.judge(pcm), self.judge(made.detach()))
-            apart.backward()
+            torch.autograd.backward(apart)
             losses["judge"] = apart
         self.judge.requires_grad_(False)
         with torch.no_grad():
