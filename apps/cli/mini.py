@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from apps.cli.options import json_option
+
+if TYPE_CHECKING:
+    from export.mini.workshop import Workshop
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _TOLD_EVERY = 100
@@ -29,6 +33,9 @@ finish_option = click.option(
     "--finish", type=click.IntRange(0), default=0, metavar="STEPS",
     help="Instead: let the learning rate fall over so many steps, on a copy that can be used.",
 )  # fmt: skip
+seed_option = click.option(
+    "--seed", type=click.IntRange(0), help="A run of its own with another seed, to compare."
+)
 
 
 @click.group()
@@ -62,6 +69,7 @@ def data(folder: Path | None, stage: str, shards: int, clips: int, as_json: bool
 @minutes_option
 @stage_option
 @finish_option
+@seed_option
 @click.option("--decoder", is_flag=True, help="Train only the finished codec's decoder further.")
 @json_option
 def codec(
@@ -70,26 +78,28 @@ def codec(
     minutes: float,
     stage: str,
     finish: int,
+    seed: int | None,
     decoder: bool,
     as_json: bool,
 ) -> None:
     """Train the codec: on from where it stands, for a while."""
     from export.mini.curves import draw_curves, told
-    from export.mini.workshop import codec_trainer, decoder_trainer, one_thread, open_workshop
+    from export.mini.workshop import codec_recipe, codec_trainer, decoder_trainer
 
-    one_thread()
-    shop = open_workshop(folder)
+    shop, recipe = _proof_of(folder, seed), codec_recipe()
+    recipe = recipe if seed is None else replace(recipe, seed=seed)
     trainer = (
         decoder_trainer(shop, stage, device, _counter("codes"))
         if decoder
-        else codec_trainer(shop, device)
+        else codec_trainer(shop, recipe, device)
     )
     if finish:
+        _refuse_finished_proof(shop)
         out = shop.codec_shipped if decoder else shop.codec_frozen
         trainer.finish(finish, out, _teller())
     else:
         trainer.train(1 << 40, _teller(), minutes=minutes)
-    name = "decoder" if decoder else "codec"
+    name = ("decoder" if decoder else "codec") + shop.proof
     picture = shop.folder / f"{name}.png"
     draw_curves(trainer.state, picture, name)
     _say({**told(trainer.state), "picture": str(picture)}, as_json)
@@ -101,8 +111,9 @@ def codec(
 @stage_option
 @minutes_option
 @finish_option
+@seed_option
 @click.option(
-    "--conversations", type=click.IntRange(0), help="Only so many different ones, to overfit."
+    "--conversations", type=click.IntRange(0), help="A proof of its own on so many different ones."
 )
 @json_option
 def lm(
@@ -111,26 +122,25 @@ def lm(
     stage: str,
     minutes: float,
     finish: int,
+    seed: int | None,
     conversations: int | None,
     as_json: bool,
 ) -> None:
     """Train the multistream model on the finished codec's codes."""
-    from dataclasses import replace
-
     from export.mini.curves import draw_curves, told
-    from export.mini.workshop import lm_recipe, lm_trainer, one_thread, open_workshop
+    from export.mini.workshop import lm_recipe, lm_trainer
 
-    one_thread()
-    shop = open_workshop(folder)
-    recipe = replace(lm_recipe(), stage=stage)
+    shop, recipe = _proof_of(folder, seed, conversations), replace(lm_recipe(), stage=stage)
+    recipe = recipe if seed is None else replace(recipe, seed=seed)
     if conversations is not None:
         recipe = replace(recipe, n_conversations=conversations)
     trainer = lm_trainer(shop, recipe, device, _counter("codes"))
     if finish:
+        _refuse_finished_proof(shop)
         trainer.finish(finish, shop.lm_finished(stage), _teller())
     else:
         trainer.train(1 << 40, _teller(), minutes=minutes)
-    picture = shop.folder / f"lm-{stage}.png"
+    picture = shop.folder / f"lm-{stage}{shop.proof}.png"
     draw_curves(trainer.state, picture, f"multistream model, {stage}")
     _say({**told(trainer.state), "picture": str(picture)}, as_json)
 
@@ -195,6 +205,20 @@ def evaluate(
     from rich.console import Console
 
     Console().print(table_of(report))
+
+
+def _proof_of(folder: Path | None, seed: int | None, conversations: int | None = None) -> Workshop:
+    """The workshop, with runs of their own for another seed or for few conversations."""
+    from export.mini.workshop import one_thread, open_workshop
+
+    one_thread()
+    few = "" if conversations is None else f"-{conversations}"
+    return replace(open_workshop(folder), proof=few + ("" if seed is None else f"-seed{seed}"))
+
+
+def _refuse_finished_proof(shop: Workshop) -> None:
+    if shop.proof:
+        raise click.UsageError("--finish is for the run that is shipped: no --seed, no few.")
 
 
 def _say(report: dict[str, Any], as_json: bool) -> None:

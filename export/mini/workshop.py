@@ -37,9 +37,13 @@ N_PIECES = 512
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """The folder and its names. codec_run, lm_run: what training goes on from."""
+    """The folder and its names. codec_run, lm_run: what training goes on from.
+
+    proof: "" for the runs that are shipped; otherwise part of the names of runs of their own.
+    """
 
     folder: Path
+    proof: str = ""
 
     @property
     def corpus(self) -> Path:
@@ -47,7 +51,7 @@ class Workshop:
 
     @property
     def codec_run(self) -> Path:
-        return self.folder / "codec.safetensors"
+        return self.folder / f"codec{self.proof}.safetensors"
 
     @property
     def codec_frozen(self) -> Path:
@@ -77,7 +81,7 @@ class Workshop:
         return self.folder / f"bank-{stage}"
 
     def lm_run(self, stage: str) -> Path:
-        return self.folder / f"lm-{stage}.safetensors"
+        return self.folder / f"lm-{stage}{self.proof}.safetensors"
 
     def lm_finished(self, stage: str) -> Path:
         return self.folder / f"lm-{stage}-finished.safetensors"
@@ -141,12 +145,11 @@ def lm_recipe() -> LmRecipe:
     return read_lm_recipe(CONFIGS / "lm.toml")
 
 
-def codec_trainer(shop: Workshop, device: str) -> CodecTrainer:
+def codec_trainer(shop: Workshop, recipe: CodecRecipe, device: str) -> CodecTrainer:
     """A trainer that stands where its run left off."""
     from export.mini.codec_train import CodecTrainer, Crops
     from export.mini.corpus import open_shards
 
-    recipe = codec_recipe()
     crops = Crops(open_shards(shop.corpus), recipe)
     return CodecTrainer(recipe, crops, shop.codec_run, device)
 
