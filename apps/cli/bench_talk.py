@@ -18,6 +18,8 @@ from edge.errors import UsageError
 if TYPE_CHECKING:
     from apps.bench.background import Background
     from apps.bench.talk import Asked
+    from edge.config import Config
+    from runtime.models.asr import Window
     from runtime.sound.port import AudioPort
 
 
@@ -30,9 +32,22 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--against",
-    type=click.Choice(["sequential"]),
-    help="Ask a second assistant in turn, with the same models: a plain loop, one stage after "
-    "the other, after a fixed silence.",
+    type=click.Choice(["sequential", "pipecat"]),
+    help="Ask a second assistant, with the same models: a plain loop, one stage after the other, "
+    "after a fixed silence, in turn; or another framework, afterwards.",
+)
+@click.option(
+    "--peer-python",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="A Python that has that framework (pip install pipecat-ai==1.14.0 in a venv of its own).",
+)
+@click.option(
+    "--peer-window",
+    type=click.Choice(["short", "full"]),
+    default="short",
+    show_default=True,
+    help="What its recogniser hears: our short windows, or 30 s as such frameworks do.",
 )
 @click.option(
     "--behind",
@@ -62,6 +77,8 @@ if TYPE_CHECKING:
 def bench_talk(
     questions: Path | None,
     against: str | None,
+    peer_python: Path | None,
+    peer_window: Window,
     behind: Background | None,
     below_db: float,
     first: int | None,
@@ -77,20 +94,25 @@ def bench_talk(
     from edge.atomic import write_text
     from edge.config import load_config
 
+    if against == "pipecat" and (peer_python is None or behind):
+        raise UsageError("--against pipecat needs --peer-python, and no --behind")
     config = load_config(overrides({})).config
     began = time.monotonic()
     sessions = {"edge": open_session(config)}
     cold_start_s = round(time.monotonic() - began, 2)
-    if against:
+    if against == "sequential":
         sessions[against] = open_session(sequential(config))
     with _items(questions, first) as items:
         around = _background(behind, below_db, items) if behind else (lambda port: port)
         report, kept = run_bench(sessions, items, None if as_json else _tell, around)
-    for session in sessions.values():
-        session.close()
+        for session in sessions.values():
+            session.close()
+        peer = {}
+        if peer_python:
+            peer = _peer(against, peer_python, peer_window, config, items, as_json)
     setting = {"behind": behind, "below_db": below_db if behind else None}
     result = {"bench": "talk", "machine": machine(), "cold_start_s": cold_start_s, **setting}
-    result |= report
+    result |= {**report, **peer}
     if picture:
         draw(kept["edge"], picture, title="One conversation")
     if out:
@@ -99,6 +121,48 @@ def bench_talk(
         click.echo(json.dumps(result))
     else:
         _table(report, cold_start_s)
+        for name, found in peer.items():
+            click.echo(_of_peer(name, found, report["edge"]["after_end_ms"]))
+
+
+def _peer(
+    name: str | None,
+    python: Path,
+    window: Window,
+    config: Config,
+    items: list[Asked],
+    as_json: bool,
+) -> dict[str, Any]:
+    """The report of another framework, by its name."""
+    from apps.bench.peer import run_peer
+    from edge.lock import read_lock
+    from edge.store import ModelStore
+
+    if name is None or name == "sequential":
+        raise UsageError("--peer-python is for --against pipecat")
+
+    def tell(row: dict[str, Any]) -> None:
+        after = row.get("after_end_ms", "-")
+        click.echo(
+            f"{name:<11}{row['question']:<10}{after!s:>8} ms  {row['user']}  ->  {row['reply']}"
+        )
+
+    store = ModelStore(read_lock())
+    told = None if as_json else tell
+    return {name: run_peer(name, python, config, store, items, told, window=window)}
+
+
+def _of_peer(name: str, found: dict[str, Any], ours: dict[str, float]) -> str:
+    """What a peer came to, in a line or two; ours: the same quantity of edge."""
+    theirs = found["after_end_ms"]
+    return (
+        f"{name}: {found['answered']} of {found['questions']} answered, {found['right']} right, "
+        f"{found['half_answered']} half answered, {found['in_several_turns']} in several turns; "
+        f"{found['cpu_s']:.0f} s of processor\n"
+        "real end of the question to first sound, ms, p50 / p95: "
+        f"edge {ours['p50']:.0f} / {ours['p95']:.0f}, "
+        f"{name} {theirs['p50']:.0f} / {theirs['p95']:.0f}"
+    )
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from edge.config import Config
 from edge.store import ModelStore
@@ -23,7 +24,7 @@ from runtime.models.tts import Voice
 from runtime.models.turn import EndOfTurn
 from runtime.models.vad import Vad
 
-_CTX_MARGIN_TOKENS = 1024  # room for the longest question and its reply beyond the budget
+CTX_MARGIN_TOKENS = 1024  # room for the longest question and its reply beyond the budget
 
 
 def open_cascade(
@@ -88,12 +89,19 @@ def cascade_config(config: Config) -> CascadeConfig:
     )
 
 
-def _chat(config: Config, store: ModelStore) -> ChatModel:
+def chat_file(config: Config, store: ModelStore) -> Path:
+    """The chosen language model's file, as prepared for this machine where it is."""
     name = config.models.llm
     gguf = prepared(store, name) if config.models.prepared else None
     if gguf is None:
         (gguf,) = (path for path in store.files(name).values() if path.suffix == ".gguf")
-    return ChatModel(gguf, n_ctx=config.context.budget_tokens + _CTX_MARGIN_TOKENS)
+    return gguf
+
+
+def _chat(config: Config, store: ModelStore) -> ChatModel:
+    return ChatModel(
+        chat_file(config, store), n_ctx=config.context.budget_tokens + CTX_MARGIN_TOKENS
+    )
 
 
 def _voice(config: Config, store: ModelStore) -> Speaker:
