@@ -29,6 +29,7 @@ _JUDGE_AGAIN_CHUNKS = 8
 _JUDGED_PAUSE_SAMPLES = EAR_RATE_HZ // 10
 _BANK_SAMPLES = 20 * EAR_RATE_HZ  # longer turns are recognised piece by piece at their pauses
 _SURELY_SPEECH = 0.8
+_FAINT_AGAIN_SAMPLES = 2 * EAR_RATE_HZ
 
 
 class CascadeEngine:
@@ -100,13 +101,15 @@ class CascadeEngine:
             faint = self._is_faint(state)
             if probability >= self._config.policy.keep_p and not faint:
                 state.voiced_until = state.ear.n_heard
+            elif probability >= self._config.policy.start_p:
+                self._say_it_is_faint(state, events)
             heard = self._heard(state, probability)
             state.turn, decisions = turns.step(self._config.policy, state.turn, heard)
             for decision in decisions:
                 self._act(state, decision, frame, events)
             self._while_open(state)
         if self._hush():
-            self._replying.give_way(state, events)
+            self._replying.give_way(state, events, "told to be silent")
             state.cut = None  # told to be silent, it does not take the reply up again
         pcm, text = self._replying.say(state, frame, events)
         self._report_work(state, events)
@@ -127,6 +130,16 @@ class CascadeEngine:
     def _is_faint(self, state: CascadeState) -> bool:
         in_turn = state.turn.phase is not Phase.SILENT and not state.turn.over_assistant
         return state.loudness.is_faint(self._config.faint_db, in_turn=in_turn)
+
+    def _say_it_is_faint(self, state: CascadeState, events: list[Event]) -> None:
+        """Why a voice is not listened to, once until it has been silent for a while."""
+        at = state.ear.n_heard
+        if at - state.faint_at > _FAINT_AGAIN_SAMPLES:
+            why = (
+                f"a voice {self._config.faint_db:.0f} dB or more below the user's: somebody else's"
+            )
+            events.append(Event("faint", {"why": why, "at_s": round(at / EAR_RATE_HZ, 3)}))
+        state.faint_at = at
 
     @staticmethod
     def _listen_to_level(state: CascadeState, chunk: Float32, probability: float) -> None:
@@ -155,7 +168,7 @@ class CascadeEngine:
         elif decision is Decision.RAISED and state.saying is not None:
             lower(state.saying, 0.0)
         elif decision is Decision.YIELDED:
-            self._replying.give_way(state, events)
+            self._replying.give_way(state, events, state.turn.why)
         elif decision is Decision.BACKCHANNEL:
             self._after_backchannel(state, events)
         events.append(Event(f"user_{decision.value}", why))
@@ -258,7 +271,7 @@ class CascadeEngine:
         said = state.draft.text or "" if state.draft else ""
         self._forget_draft(state)
         if self._replying.is_stop_word(said):
-            self._replying.give_way(state, events)
+            self._replying.give_way(state, events, "a stop word")
             state.cut = None
         elif state.saying is not None:
             release(state.saying)

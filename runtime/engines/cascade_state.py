@@ -52,8 +52,9 @@ class CutReply:
 class CascadeState:
     """One conversation. Spent by each step; the models' own states are handles inside it.
 
-    begun_at, voiced_until, spoken_until: positions in what the ear heard; spoken: the assistant's
-    last words that were played, up to spoken_until.
+    begun_at, voiced_until, spoken_until, faint_at: positions in what the ear heard; spoken: the
+    assistant's last words that were played, up to spoken_until; faint_at: where somebody else spoke
+    last.
     """
 
     conversation: Conversation
@@ -74,6 +75,7 @@ class CascadeState:
     cut: CutReply | None = None
     spoken: str = ""
     spoken_until: int = 0
+    faint_at: int = -(1 << 40)
     loudness: Loudness = field(default_factory=Loudness)
     ended_at_ns: int = 0
     user_end_ns: int = 0

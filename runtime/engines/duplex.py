@@ -341,7 +341,7 @@ def _listen(state: DuplexState, pcm: Pcm) -> tuple[Pcm, list[Event]]:
     if knew or state.own.way is None:
         return heard, []
     why = f"its own voice comes back after {state.own.way * 10} ms: kept out from now on"
-    return heard, [Event("own_words", {"why": why})]
+    return heard, [Event("own_voice", {"why": why})]
 
 
 def open_duplex(

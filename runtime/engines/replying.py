@@ -36,7 +36,7 @@ class Replying:
         state.discarded_ns += draft.spent_ns
         state.spans += draft.take_spans()
 
-    def give_way(self, state: CascadeState, events: list[Event]) -> None:
+    def give_way(self, state: CascadeState, events: list[Event], why: str) -> None:
         """The user has taken the turn: forget the rest, remember what was heard."""
         saying, state.saying = state.saying, None
         if saying is None:
@@ -48,7 +48,7 @@ class Replying:
         else:
             state.before = saying.draft.text or ""
         self.discard(state, saying.draft)
-        events.append(Event("yielded", {"reply": heard}))
+        events.append(Event("yielded", {"reply": heard, "why": why}))
         events.append(Event("reply_ended", {"reply": heard, "interrupted": True}))
 
     def is_stop_word(self, text: str) -> bool:
@@ -83,7 +83,7 @@ class Replying:
         if self.is_stop_word(said):
             self.discard(state, saying.draft)
             state.saying = state.cut = None
-            events.append(Event("stopped", {"user": said}))
+            events.append(Event("stopped", {"user": said, "why": "a stop word"}))
             return True
         soon = state.begun_at <= state.spoken_until + _ECHO_SAMPLES
         if self.config.own_words and soon and own_words(said, state.spoken):
@@ -121,7 +121,8 @@ class Replying:
             self._remember(state, user, heard)
             events.append(Event("reply_ended", {"reply": heard, "interrupted": False}))
         else:
-            events.append(Event("nothing_said", {"user": user}))
+            why = "there was nothing to say to it" if user else "no words were recognised"
+            events.append(Event("nothing_said", {"user": user, "why": why}))
             if not user:
                 self._go_on(state, events)
         state.cut = None

@@ -174,7 +174,7 @@ def _from_silent(
         n_quiet=0,
         started_at=state.n_chunk - state.n_run,
         over_assistant=heard.playing,
-        why="speech",
+        why="speech over the assistant" if heard.playing else "speech",
     )
     if heard.playing and policy.barge_in:
         return begun, (Decision.STARTED, Decision.HELD)

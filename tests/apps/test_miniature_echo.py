@@ -61,7 +61,7 @@ def test_its_own_voice_is_kept_out_and_the_user_is_not(
             echoes.append(line.pop(0) * FACTOR)
             state, reply = engine.step(state, Frame(index, 0, user + echoes[-1]))
             line.append(reply.pcm)
-            reasons += [event.facts["why"] for event in reply.events if event.kind == "own_words"]
+            reasons += [event.facts["why"] for event in reply.events if event.kind == "own_voice"]
             index += 1
     engine.finish(state)
     engine.close()

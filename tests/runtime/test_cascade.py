@@ -182,6 +182,31 @@ def test_a_voice_far_below_the_user_s_does_not_silence_the_assistant() -> None:
         assert ("yielded" in events(over)) is yields
 
 
+def test_why_a_voice_is_not_listened_to_is_said_once() -> None:
+    world = World(config=CascadeConfig(faint_db=12.0))
+    world.hear(tone(0.6))
+    world.until("reply_ended")
+    over = world.hear(tone(1.5, level=0.03))
+    told = [event for reply in over for event in reply.events if event.kind == "faint"]
+    assert len(told) == 1
+    assert "12 dB or more below the user's" in str(told[0].facts["why"])
+    assert "user_started" not in events(over)
+
+
+def test_every_change_of_state_says_why() -> None:
+    world = World()
+    world.hear(tone(0.6))
+    world.until("reply_started")
+    replies = world.hear(hush(0.5), tone(0.2), hush(1.0), tone(1.0), hush(3.0))
+    world.recogniser.said = ""
+    replies += world.hear(tone(0.6), hush(3.0))
+    silent = {"stage", "reply_started", "reply_ended"}
+    told = {e.kind: e.facts.get("why") for r in replies for e in r.events if e.kind not in silent}
+    assert {"user_started", "user_held", "user_backchannel", "yielded", "user_ended"} <= set(told)
+    assert "nothing_said" in told
+    assert all(told.values()), told
+
+
 def test_the_first_chunk_of_a_voice_lowers_the_reply_by_what_was_configured() -> None:
     world = World(config=CascadeConfig(duck_db=-20.0, policy=TurnPolicy(start_chunks=4)))
     world.hear(tone(0.6))
