@@ -109,7 +109,7 @@ def _forms(recogniser: Any, artifacts: Sequence[Path]) -> dict[str, Way]:
     from runtime.models.asr import Recogniser
     from runtime.models.whisper import WhisperGraphs
 
-    forms = {"ctranslate2 int8": recogniser}
+    forms = {"ctranslate2-int8": recogniser}
     for path in artifacts:
         forms[path.name] = Recogniser(WhisperGraphs(path))
     for form in forms.values():
@@ -151,8 +151,8 @@ def words(text: str, spoken: Callable[[str], str]) -> list[str]:
 def summary(rows: Sequence[Mapping[str, Any]], ways: Sequence[str] = WINDOWS) -> dict[str, Any]:
     """Totals of each way: word error rate in percent with its 95 % interval, seconds.
 
-    wer_lost_points: what the first way loses against the last, with the interval of the paired
-    difference; files are drawn again and again for it (bootstrap, seeded).
+    wer_change_points, cpu_ratio: of each way against the first, paired by file. wer_lost_points:
+    what the first way loses against the last, with the interval of the paired difference; files are drawn again and again for it (bootstrap, seeded).
     """
     n_words = sum(row["words"] for row in rows)
     audio_s = sum(row["audio_s"] for row in rows)
@@ -169,6 +169,11 @@ def summary(rows: Sequence[Mapping[str, Any]], ways: Sequence[str] = WINDOWS) ->
             "ms_median": round(statistics.median(row[way]["ms"] for row in rows), 1),
         }
     first, last = ways[0], ways[-1]
+    for way in ways[1:]:
+        change = [(row[way]["wrong"] - row[first]["wrong"], row["words"]) for row in rows]
+        out[way]["wer_change_points"] = round(100 * sum(c for c, _ in change) / n_words, 2)
+        out[way]["wer_change_interval"] = _interval(change)
+        out[way]["cpu_ratio"] = round(out[way]["cpu_s"] / out[first]["cpu_s"], 2)
     lost = [(row[first]["wrong"] - row[last]["wrong"], row["words"]) for row in rows]
     out["wer_lost_points"] = round(out[first]["wer_percent"] - out[last]["wer_percent"], 2)
     out["wer_lost_interval"] = _interval(lost)
@@ -239,9 +244,11 @@ def _table(result: Mapping[str, Any], ways: Sequence[str]) -> None:
         )
     console = Console()
     console.print(table)
-    low, high = result["wer_lost_interval"]
-    console.print(
-        f"{ways[0]} against {ways[-1]}: {result['wer_lost_points']:+.1f} points of words "
-        f"({low:+.1f} to {high:+.1f}), {result['cpu_ratio']:.1f} times less processor time",
-        highlight=False,
-    )
+    for way in ways[1:]:
+        part = result[way]
+        low, high = part["wer_change_interval"]
+        console.print(
+            f"{way} against {ways[0]}: {part['wer_change_points']:+.1f} points of words "
+            f"({low:+.1f} to {high:+.1f}), {part['cpu_ratio']:.2f} times the processor time",
+            highlight=False,
+        )

@@ -51,6 +51,7 @@ def test_the_summary_adds_up() -> None:
     assert total["wer_lost_points"] == 5.0
     assert total["cpu_ratio"] == 5.0
     assert total["full"]["cpu_per_audio_s"] == 0.25
+    assert (total["full"]["wer_change_points"], total["full"]["cpu_ratio"]) == (-5.0, 5.0)
 
 
 def test_only_transcribed_files_are_measured(tmp_path: Path) -> None:
