@@ -152,7 +152,8 @@ def summary(rows: Sequence[Mapping[str, Any]], ways: Sequence[str] = WINDOWS) ->
     """Totals of each way: word error rate in percent with its 95 % interval, seconds.
 
     wer_change_points, cpu_ratio: of each way against the first, paired by file. wer_lost_points:
-    what the first way loses against the last, with the interval of the paired difference; files are drawn again and again for it (bootstrap, seeded).
+    what the first way loses against the last, with the interval of the paired difference; files are
+    drawn again and again for it (bootstrap, seeded).
     """
     n_words = sum(row["words"] for row in rows)
     audio_s = sum(row["audio_s"] for row in rows)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from edge.errors import UsageError
 from quant.measure.cache import Cache
 from quant.measure.rows import Row
 from quant.measure.run import Plan, Progress, measure_codec, measure_folders
-from quant.measure.speech import Speech, Utterance, check_disjoint, read_speech
+from quant.measure.speech import Speech, check_disjoint, read_speech
 from quant.subject import Subject
 from runtime.models.whisper import KIND as WHISPER
 
@@ -138,74 +139,74 @@ def measure_streams(
     reference: Subject, candidate: Subject, speech: Path | None, limit: int | None, plan: Plan,
     codec: Path | None, on_progress: Progress,
 ) -> tuple[dict[str, Any], list[Row]]:  # fmt: skip
-    """A multistream model, led along the float model's own tokens.
+    """A multistream model, led along the float model's own tokens, and left to itself.
 
-    codec: encodes the speech into what the user says; without it the user's codes are random.
+    speech: what the user says, in a codec's tokens; without it his codes are random. codec: by
+    default the one in the reference's folder or beside it; without one nothing is heard.
     """
     import tempfile
     from dataclasses import replace
 
-    from quant.measure.run import Arms, about, assemble, measure_arms
-    from quant.measure.streams import STREAM_GATES, conversations, make_stream_handler
+    from quant.measure.run import Arms, about, assemble, labels, measure_arms
+    from quant.measure.streams import (
+        FREE_GATES,
+        LED_GATES,
+        SCRAMBLED,
+        conversations,
+        encoded,
+        find_codec,
+        make_stream_handler,
+    )
     from quant.measure.weights import weight_errors
-    from quant.recipe import Recipe, Rule
-    from quant.run import quantize
     from quant.subject import check_lineage
     from runtime.models.multistream.spec import MoshiSpec
 
     check_lineage(reference, candidate)
     assert reference.manifest is not None
     spec = MoshiSpec.from_table(reference.manifest.config)
-    rules = (Rule("temporal:.*", "q2_K", "q4_0"), Rule(".*", "w4", "float", optional=True))
-    worst = Recipe("two bits", "", 0, "compact", {"moshi": rules}, "0" * 64)
+    gates = (*LED_GATES, *FREE_GATES) if spec.depth_steps else LED_GATES[:2]
+    codec = find_codec(reference.path, codec)
     with tempfile.TemporaryDirectory(prefix="edge-streams-") as scratch:
         folder = Path(scratch)
-        if codec is None:
+        if speech is None:
             n = limit or 24
-            spoken = conversations(folder, spec.layout.n_user, spec.card, n=n)
-            talk = Speech(folder, tuple(spoken), unit="conversations")
+            random = conversations(folder, spec.layout.n_user, spec.card, n=n)
+            talk = Speech(folder, tuple(random), unit="conversations")
+        elif codec is None:
+            raise UsageError(f"{reference.path} has no codec for the speech: --codec DIR")
         else:
             clips = _clips(candidate, speech, limit)
-            talk = replace(clips, utterances=_encoded(clips, codec, spec.layout.n_user, folder))
-        bad = quantize(reference, worst, folder / "bad").directory
-        arms = Arms(str(candidate.path), str(reference.path), str(bad), STREAM_GATES)
+            talk = replace(clips, utterances=encoded(clips, codec, spec.layout.n_user, folder))
+        arms = Arms(str(candidate.path), str(reference.path), SCRAMBLED, gates)
+        arguments = (str(reference.path), str(codec or ""), plan.options)
         rows, same, rejected = measure_arms(
-            make_stream_handler, (str(reference.path), str(Cache(plan.cache).folder)), arms, talk,
-            plan, on_progress, control_key=("streams", reference.fingerprint),
+            make_stream_handler, (*arguments, str(Cache(plan.cache).folder)), arms, talk, plan,
+            on_progress, control_key=("streams", reference.fingerprint, str(codec)),
         )  # fmt: skip
         levels: dict[str, Any] = {
             "weights": {"sqnr_db": weight_errors(reference, candidate, on_progress=on_progress)}
         }
-        found = assemble(reference, candidate, rows, plan, STREAM_GATES, same, rejected, levels)
+        found = assemble(reference, candidate, rows, plan, gates, same, rejected, levels)
         found["speech"] = about(talk)
     streams = [name for name in found["metrics"] if name.endswith("_kl") and name != "audio_kl"]
+    levels["free"] = {
+        arm: mean_of(
+            [
+                {k.removeprefix(f"{arm}."): v for k, v in row.facts.items() if k.startswith(arm)}
+                for row in rows
+            ]
+        )
+        for arm in ("reference", "candidate")
+    }
     levels["streams"] = {"kl": {name: found["metrics"][name]["mean"] for name in streams}}
-    labels = ["untrained weights: no claim about sound"] if plan.untrained else []
-    if codec is None:
-        labels.append("the user's codes are random: they are no speech")
-    found["labels"] = labels
+    found["labels"] = labels([], talk if speech else replace(talk, utterances=()), plan)
+    if speech is None:
+        found["labels"].append("the user's codes are random: they are no speech")
     return found, rows
 
 
-def _encoded(clips: Speech, codec: Path, n_user: int, folder: Path) -> tuple[Utterance, ...]:
-    """Speech as codes of the user's streams, a file for each clip."""
-    from dataclasses import replace
-
-    import numpy as np
-
-    from edge.frame import SAMPLE_RATE_HZ
-    from edge.wav import read_mono
-    from quant.measure.codec import in_frames
-    from runtime.models.mimi import MimiCodec
-
-    mimi = MimiCodec(codec)
-    found = []
-    for one in clips.utterances:
-        state, rows = mimi.start(), []
-        for frame in in_frames(read_mono(one.path, SAMPLE_RATE_HZ)):
-            state, codes = mimi.encode(state, frame)
-            rows.append(codes[:n_user])
-        path = folder / f"{one.name}.npy"
-        np.save(path, np.array(rows))
-        found.append(replace(one, path=path))
-    return tuple(found)
+def mean_of(tables: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each name over the tables that have a figure for it."""
+    names = sorted({name for table in tables for name in table})
+    found = {n: [t[n] for t in tables if n in t and not math.isnan(t[n])] for n in names}
+    return {name: sum(values) / len(values) for name, values in found.items() if values}

@@ -52,6 +52,19 @@ NAMES: Mapping[str, str] = {
     "artefact_change": "change of artefact windows",
     "duration_change": "change of duration",
     "pitch_change": "change of pitch",
+    "quiet_change": "change of the share without a sound",
+    "words_per_s_change": "change of the speaking rate",
+}
+
+FREE: Mapping[str, str] = {
+    "stuck": "share of seconds in which it is stuck",
+    "gibberish": "share of seconds of gibberish",
+    "quiet": "share of frames without a sound",
+    "words_per_s": "words of its text for each second that sounds",
+    "dnsmos": "DNSMOS",
+    "dnsmos_p808": "DNSMOS P.808",
+    "plcmos": "PLCMOS",
+    "silence": "share 40 dB below its loudest",
 }
 
 
@@ -91,7 +104,7 @@ def markdown(result: Mapping[str, Any]) -> str:
             f"| {NAMES.get(gate['metric'], gate['metric'])} | {found} | {span} | "
             f"{sign} {gate['limit']:g} | {gate['verdict']} |"
         )
-    lines += ["", *_controls(result), ""]
+    lines += ["", *_alone(result), *_controls(result), ""]
     lines += [f"- not measured: {name}: {why}" for name, why in result["not_measured"].items()]
     lines += [f"- skipped: {name}: {why}" for name, why in result["skipped"].items()]
     if result["worst"]:
@@ -105,7 +118,7 @@ def page(
     """One HTML page that needs nothing beside itself: figures, pictures and sounds are in it."""
     data = {
         "result": json.loads(to_json(result)),
-        "names": dict(NAMES),
+        "names": {**NAMES, **FREE},
         "sounds": [_sounds(row) for row in _to_hear(result, rows)],
         "points": [_point(one) for one in (result, *others)],
         "title": _title(result["candidate"]),
@@ -185,6 +198,18 @@ def _point(result: Mapping[str, Any]) -> dict[str, Any]:
 
 def _title(model: Mapping[str, Any]) -> str:
     return model["recipe"] or Path(model["path"]).name
+
+
+def _alone(result: Mapping[str, Any]) -> list[str]:
+    """What each arm is by itself, where both were left to themselves."""
+    arms = result["levels"].get("free")
+    if not arms or not arms["reference"]:
+        return []
+    lines = ["| left to itself | float | candidate |", "|---|---|---|"]
+    for name, value in arms["reference"].items():
+        other = _figure(arms["candidate"].get(name))
+        lines.append(f"| {FREE.get(name, name)} | {_figure(value)} | {other} |")
+    return [*lines, ""]
 
 
 def _controls(result: Mapping[str, Any]) -> list[str]:

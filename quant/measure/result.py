@@ -16,7 +16,7 @@ from edge.errors import UsageError
 from quant.measure.ears import LOWER_IS_BETTER
 from quant.measure.gates import Gate, Table, judge, waived
 from quant.measure.rows import Row
-from quant.measure.stats import Summary, ratio, summarise
+from quant.measure.stats import Summary, rate_change, ratio, summarise
 from quant.quality.perceptual import versions
 from quant.subject import Subject
 
@@ -40,15 +40,14 @@ def summaries(rows: Sequence[Row]) -> dict[str, Summary]:
     }
     counted = [row for row in rows if "candidate.wer" in row.counts]
     if counted:
-        total = {row.name: row.counts["candidate.wer"][1] for row in counted}
-        for arm in ("reference", "candidate"):
-            wrong = {row.name: row.counts[f"{arm}.wer"][0] for row in counted}
-            found[f"{arm}_wer"] = ratio(wrong, total, speakers, seed=SEED)
-        change = {
-            row.name: row.counts["candidate.wer"][0] - row.counts["reference.wer"][0]
-            for row in counted
+        arms = {
+            arm: {row.name: row.counts[f"{arm}.wer"] for row in counted}
+            for arm in ("reference", "candidate")
         }
-        found["wer_change"] = ratio(change, total, speakers, seed=SEED)
+        for arm, pairs in arms.items():
+            wrong, total = ({name: pair[i] for name, pair in pairs.items()} for i in (0, 1))
+            found[f"{arm}_wer"] = ratio(wrong, total, speakers, seed=SEED)
+        found["wer_change"] = rate_change(arms["reference"], arms["candidate"], speakers, seed=SEED)
     return found
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Float64 = NDArray[np.float64]
+Counted = tuple[float, float]
 
 N_RESAMPLES = 10_000
 LEAST_UTTERANCES = 20
@@ -87,24 +88,37 @@ def ratio(
     *, seed: int = 0,
 ) -> Summary:  # fmt: skip
     """A rate such as words wrong of words said, over all utterances at once."""
-    names = sorted(name for name in total if total[name] > 0)
+    nothing = dict.fromkeys(total, (0.0, 1.0))
+    return rate_change(nothing, {k: (wrong[k], total[k]) for k in total}, speakers, seed=seed)
+
+
+def rate_change(
+    before: Mapping[str, Counted], after: Mapping[str, Counted], speakers: Mapping[str, str],
+    *, seed: int = 0,
+) -> Summary:  # fmt: skip
+    """The difference of two such rates, the same speakers drawn for both.
+
+    before, after: utterance -> (wrong, total); the totals may differ, where two models each said
+    something else. Utterances with nothing said on either side are left out.
+    """
+    names = sorted(name for name in after if after[name][1] > 0 and before[name][1] > 0)
     who = [speakers.get(name, name) for name in names]
     known = sorted(set(who))
     if not known:
         nan = float("nan")
         return Summary(nan, nan, nan, nan, nan, nan, 0, 0)
     index = {speaker: i for i, speaker in enumerate(known)}
-    up, down = np.zeros(len(known)), np.zeros(len(known))
+    sums = np.zeros((4, len(known)))
     for name, speaker in zip(names, who, strict=True):
-        up[index[speaker]] += wrong[name]
-        down[index[speaker]] += total[name]
-    rng = np.random.default_rng(seed)
-    drawn = rng.integers(0, len(known), (N_RESAMPLES, len(known)))
-    means = up[drawn].sum(axis=1) / down[drawn].sum(axis=1)
+        sums[:, index[speaker]] += (*before[name], *after[name])
+    drawn = np.random.default_rng(seed).integers(0, len(known), (N_RESAMPLES, len(known)))
+    resampled = sums[:, drawn].sum(axis=2)
+    means = resampled[2] / resampled[3] - resampled[0] / resampled[1]
+    whole = sums.sum(axis=1)
     low95, low90, high90, high95 = np.percentile(means, (2.5, 5, 95, 97.5))
-    rates = np.sort([wrong[name] / total[name] for name in names])[::-1]
+    rates = np.sort([after[n][0] / after[n][1] - before[n][0] / before[n][1] for n in names])[::-1]
     worst = rates[: max(1, len(rates) // 20)]
     return Summary(
-        float(up.sum() / down.sum()), float(low95), float(high95), float(low90), float(high90),
-        float(worst.mean()), len(names), len(known),
+        float(whole[2] / whole[3] - whole[0] / whole[1]), float(low95), float(high95),
+        float(low90), float(high90), float(worst.mean()), len(names), len(known),
     )  # fmt: skip

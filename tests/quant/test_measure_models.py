@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,11 @@ pytestmark = pytest.mark.skipif(
     reason="needs llama-cpp-python, torch and onnx: pip install 'edgevoice[cascade,export]'",
 )
 
+from apps.mini import SHIPPED  # noqa: E402
 from edge.errors import UsageError  # noqa: E402
-from quant.measure.ears import WAIVABLE, Options  # noqa: E402
+from edge.store import ModelStore  # noqa: E402
+from quant.measure.ears import WAIVABLE, Ears, Options  # noqa: E402
+from quant.measure.freely import Said, gibberish_share, pace, stuck_share  # noqa: E402
 from quant.measure.gates import COMPACT  # noqa: E402
 from quant.measure.kinds import measure_any  # noqa: E402
 from quant.measure.run import Plan, measure_codec  # noqa: E402
@@ -23,6 +27,7 @@ from quant.measure.streams import kl  # noqa: E402
 from quant.recipe import load_recipe  # noqa: E402
 from quant.run import quantize  # noqa: E402
 from quant.subject import open_subject  # noqa: E402
+from runtime.models.tts import Voice  # noqa: E402
 from tests.export.mimi_models import tiny_artifact  # noqa: E402
 from tests.moshi_models import CONFIGS, export_model, random_weights  # noqa: E402
 from tests.quant.test_measure import voice, write_clip  # noqa: E402
@@ -78,6 +83,47 @@ def test_streams_drift_apart_as_bits_are_taken(tmp_path: Path) -> None:
         found[name] = result["metrics"]
     assert 0 < found["int8"]["text_kl"]["mean"] < found["tiny"]["text_kl"]["mean"]
     assert 0 < found["int8"]["audio_kl"]["mean"] < found["tiny"]["audio_kl"]["mean"]
+
+
+def test_a_model_left_to_itself_is_heard(starter_models: ModelStore, tmp_path: Path) -> None:
+    speech = tmp_path / "speech"
+    speech.mkdir()
+    voice_ = Voice(starter_models.files("hibari-heart"))
+    for i, question in enumerate(("What is your name?", "How are you?", "What can you do?")):
+        write_clip(speech / f"{i}.wav", voice_.speak(question, seed=0).pcm)
+    model = open_subject(SHIPPED)
+    options = Options(tuple(name for name in WAIVABLE if name != "words"))
+    result, rows = measure_any(
+        (model, model), (tmp_path, tmp_path),
+        Plan(COMPACT, options, 0, tmp_path / "cache", timed=False),
+        speech=speech, limit=None, codec=None, on_progress=lambda *_: None,
+    )  # fmt: skip
+    assert result["controls"]["fine"]
+    # It answers some of them, and its own text is what its sound is held against.
+    counted = [row.counts for row in rows if row.counts]
+    assert counted
+    assert all(found["candidate.wer"] == found["reference.wer"] for found in counted)
+    assert all(found["candidate.wer"][1] >= 1 for found in counted)
+    assert result["metrics"]["artefact_change"]["mean"] == 0
+    assert 0 < result["levels"]["free"]["candidate"]["quiet"] < 1
+    assert set(rows[0].sounds) == {"reference", "candidate"}
+
+
+def test_what_is_stuck_or_gibberish_is_told_from_speech() -> None:
+    rng = np.random.default_rng(0)
+    tone = np.sin(np.arange(36 * 1920) / 9).astype(np.float32) * 0.1
+    codes = rng.integers(0, 64, (36, 8))
+    words = tuple(f" word{i}" if i % 4 == 0 else "" for i in range(36))
+    fine = Said(words, codes, tone)
+    assert stuck_share(fine) == 0
+    assert pace(fine) == pytest.approx(3)
+    assert stuck_share(Said(words, np.zeros_like(codes), tone)) == 1
+    assert stuck_share(Said(words, np.zeros_like(codes), 0 * tone)) == 0  # it only listens
+    circling = tuple(" I am sure"[i % 3 * 3 :][:3] for i in range(36))
+    assert stuck_share(Said(circling, codes, tone)) > 0.5
+    ears = Ears(Options(WAIVABLE))
+    assert math.isnan(gibberish_share(fine, ears))
+    assert gibberish_share(Said(words, codes, 0 * tone), ears) == 0
 
 
 def test_kl_is_zero_for_equals_and_positive_else() -> None:
