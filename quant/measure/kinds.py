@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -189,15 +189,7 @@ def measure_streams(
         found = assemble(reference, candidate, rows, plan, gates, same, rejected, levels)
         found["speech"] = about(talk)
     streams = [name for name in found["metrics"] if name.endswith("_kl") and name != "audio_kl"]
-    levels["free"] = {
-        arm: mean_of(
-            [
-                {k.removeprefix(f"{arm}."): v for k, v in row.facts.items() if k.startswith(arm)}
-                for row in rows
-            ]
-        )
-        for arm in ("reference", "candidate")
-    }
+    levels["free"] = {arm: _mean_facts(rows, arm) for arm in ("reference", "candidate")}
     levels["streams"] = {"kl": {name: found["metrics"][name]["mean"] for name in streams}}
     found["labels"] = labels([], talk if speech else replace(talk, utterances=()), plan)
     if speech is None:
@@ -205,8 +197,12 @@ def measure_streams(
     return found, rows
 
 
-def mean_of(tables: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The mean of each name over the tables that have a figure for it."""
-    names = sorted({name for table in tables for name in table})
-    found = {n: [t[n] for t in tables if n in t and not math.isnan(t[n])] for n in names}
-    return {name: sum(values) / len(values) for name, values in found.items() if values}
+def _mean_facts(rows: Sequence[Row], arm: str) -> dict[str, float]:
+    """The mean of each fact of an arm over the conversations that have it."""
+    begin = f"{arm}."
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        for name, value in row.facts.items():
+            if name.startswith(begin) and not math.isnan(value):
+                found.setdefault(name.removeprefix(begin), []).append(value)
+    return {name: sum(values) / len(values) for name, values in sorted(found.items())}
