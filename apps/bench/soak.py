@@ -69,10 +69,10 @@ def run_soak(
         "answered": len(log.turns),
         "interruptions": len(talker.interruptions),
         "never_silent": len(talker.interruptions) - len(silent),
-        "silent_after_ms": _quantiles(silent),
-        "latency_ms": _quantiles([ms for _, ms in curve.latencies]),
-        "latency_slope_ms_per_h": _slope_per_h([p for p in curve.latencies if p[0] >= half]),
-        "rss_slope_mb_per_h": _slope_per_h(
+        "silent_after_ms": quantiles(silent),
+        "latency_ms": quantiles([ms for _, ms in curve.latencies]),
+        "latency_slope_ms_per_h": slope_per_h([p for p in curve.latencies if p[0] >= half]),
+        "rss_slope_mb_per_h": slope_per_h(
             [(p["at_s"], p["rss_mb"]) for p in curve.points if p["at_s"] >= half]
         ),
         "peak_rss_mb": round(loop.peak_rss_mb, 1),
@@ -81,7 +81,7 @@ def run_soak(
     }
 
 
-def _slope_per_h(points: list[tuple[float, float]]) -> float:
+def slope_per_h(points: list[tuple[float, float]]) -> float:
     """Least-squares slope of (seconds, value) points, per hour; 0 for fewer than three."""
     if len(points) < 3:
         return 0.0
@@ -89,7 +89,8 @@ def _slope_per_h(points: list[tuple[float, float]]) -> float:
     return round(float(np.polyfit(at_s, value, 1)[0]) * 3600, 1)
 
 
-def _quantiles(values: list[float]) -> dict[str, float]:
+def quantiles(values: list[float]) -> dict[str, float]:
+    """p50 and p95 to a tenth; {} for none."""
     if not values:
         return {}
     return {f"p{int(q * 100)}": round(float(np.quantile(values, q)), 1) for q in (0.5, 0.95)}

@@ -9,6 +9,7 @@ from apps.cli.lazy import Lazy, LazyGroup
 BENCHES = {
     "talk": Lazy("apps.cli.bench_talk:bench_talk", "Questions through the real-time loop."),
     "soak": Lazy("apps.cli.bench_soak:bench_soak", "A long conversation: memory and latency."),
+    "daemon": Lazy("apps.cli.bench_daemon:bench_daemon", "Hours of it, commands, lost cards."),
     "wake": Lazy("apps.cli.bench_wake:bench_wake", "Does the wake word wake, and nothing else?"),
     "conditions": Lazy(
         "apps.cli.bench_conditions:bench_conditions", "Words and latency over poor lines."

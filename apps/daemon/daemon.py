@@ -6,6 +6,7 @@ waits for "reload" (or for the device to come back), and tries again.
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import time
@@ -28,7 +29,7 @@ from edge.errors import EdgeError
 from edge.frame import Frame, Reply
 from edge.history import History, purge_prompts
 from edge.paths import prompt_cache_dir
-from runtime.sound.port import AudioPort
+from runtime.sound.port import AudioPort, PortCounters
 from runtime.trace import Trace
 
 log = logging.getLogger(__name__)
@@ -157,6 +158,10 @@ class Daemon:
             self._converse(session, began_s)
         finally:
             session.close()
+            # What is loaded next should not have to find room beside what was loaded now.
+            self.board.counters, self.board.clarity = PortCounters, dict
+            del session
+            gc.collect()
 
     def _converse(self, session: Session, began_s: float) -> None:
         board = self.board
