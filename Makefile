@@ -52,8 +52,8 @@ gpu-cuda: $(STAMPS)/talk
 gpu-metal: $(STAMPS)/talk
 	sh scripts/gpu.sh metal "$(BIN)/python"
 
-licences: $(STAMPS)/talk
-	$(BIN)/edge licences --extra talk --output LICENCES.md
+licences: $(STAMPS)/all
+	$(BIN)/edge licences --extra talk --extra tray --output LICENCES.md
 
 pins: $(STAMPS)/all
 	$(BIN)/python scripts/pin.py

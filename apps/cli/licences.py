@@ -27,6 +27,7 @@ CARRIED = {
     "llama-cpp-python": "llama.cpp and ggml (MIT)",
     "sounddevice": "PortAudio (MIT), on macOS and Windows only",
     "soundfile": "libsndfile (LGPL-2.1-or-later), with FLAC, Ogg, Opus (BSD-3-Clause), LAME (LGPL)",
+    "pyside6-essentials": "Qt (LGPL-3.0-only), as shared libraries that may be exchanged",
     "soxr": "libsoxr (LGPL-2.1-or-later)",
 }
 
@@ -122,15 +123,25 @@ def _plain(table: Sequence[Row]) -> str:
 
 
 @click.command()
-@click.option("--extra", type=click.Choice(EXTRAS), default="talk", show_default=True)
+@click.option(
+    "--extra",
+    "extras",
+    type=click.Choice(EXTRAS),
+    multiple=True,
+    default=("talk",),
+    show_default=True,
+    help="May be given more than once.",
+)
 @click.option(
     "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write Markdown there."
 )
 @json_option
 @click.pass_context
-def licences(ctx: click.Context, *, extra: str, output: Path | None, as_json: bool) -> None:
-    """List the licences of an extra's packages; exit code 1 if one of them is GPL."""
-    found = closure([extra])
+def licences(
+    ctx: click.Context, *, extras: tuple[str, ...], output: Path | None, as_json: bool
+) -> None:
+    """List the licences of what extras bring; exit code 1 if one of them is GPL."""
+    extra, found = ",".join(extras), closure(extras)
     if found.missing:
         raise InconclusiveError(
             f"not installed, so their licences cannot be read: {', '.join(found.missing)}; "

@@ -16,6 +16,7 @@ import signal
 import socket
 import struct
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -111,7 +112,7 @@ def _watch(parent: socket.socket, machine: Machine, path: Path) -> None:
         poll.register(fds[0], select.POLLIN)
         poll.register(parent, select.POLLIN)
         while True:
-            for fd, events in poll.poll(account.wait_ms()):
+            for fd, events in first(poll.poll(account.wait_ms()), parent.fileno()):
                 if fd == parent.fileno():
                     account.begun = account.begun or bool(parent.recv(1))
                     poll.unregister(parent)
@@ -121,6 +122,15 @@ def _watch(parent: socket.socket, machine: Machine, path: Path) -> None:
                     account.write()
                     return
             account.write_if_due()
+
+
+def first(ready: Sequence[tuple[int, int]], fd: int) -> list[tuple[int, int]]:
+    """What is ready, fd before all else.
+
+    The word to begin was sent before the first call that counts. Where this process was slow it
+    finds both at once, and in the other order that call would go unrecorded.
+    """
+    return sorted(ready, key=lambda each: each[0] != fd)
 
 
 def _answer(listener: int, account: _Account) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from apps.privacy.bpf import MACHINES
 from apps.privacy.processes import look_at
+from apps.privacy.witness import first
 from tests.apps.privacy.sealed_world import clean_env, needs_namespaces, probe, run_python
 
 pytestmark = [
@@ -181,3 +182,10 @@ def test_the_audit_sees_what_a_process_has_open(tmp_path: Path) -> None:
     assert str(here) in found.written
     assert look_at(os.getpid(), ours=[tmp_path.parent]) is not None
     assert look_at(2**22 + 1) is None
+
+
+def test_a_slow_witness_takes_the_word_to_begin_before_the_calls_after_it() -> None:
+    """It was sent first; found together with a call, it must not come second."""
+    call, word = (5, 1), (9, 1)
+    assert first([call, word], 9) == [word, call]
+    assert first([call], 9) == [call]
