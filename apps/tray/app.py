@@ -33,7 +33,7 @@ class Tray:
         self.state, self.muted = "offline", False
         self.link = DaemonLink(app)
         self.captions = CaptionWindow(self.link, self.theme)
-        self.history = HistoryWindow()
+        self.history = HistoryWindow(lambda: self.link.ask("purge"))
         self.privacy = CheckWindow("edgevoice – privacy", ("privacy", "audit"))
         self.doctor = CheckWindow("edgevoice – doctor", ("doctor", "--fast"))
         self.guide = GuideWindow(self.link)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from PySide6.QtWidgets import (
@@ -19,14 +20,16 @@ from PySide6.QtWidgets import (
 from edge.atomic import write_text
 from edge.config import load_config
 from edge.errors import EdgeError
-from edge.history import History, matching, to_json, to_markdown, to_text
+from edge.history import History, matching, purge_prompts, to_json, to_markdown, to_text
+from edge.paths import prompt_cache_dir
 
 
 class HistoryWindow(QWidget):
-    """Kept turns, newest last."""
+    """Kept turns, newest last. forget: has a running daemon purge, too."""
 
-    def __init__(self) -> None:
+    def __init__(self, forget: Callable[[], object] = lambda: None) -> None:
         super().__init__()
+        self._forget = forget
         self.setWindowTitle("edgevoice – history")
         self.resize(560, 480)
         self.search = QLineEdit(placeholderText="search")
@@ -64,8 +67,13 @@ class HistoryWindow(QWidget):
         write_text(path, forms.get(path.suffix, to_text)(turns) + "\n")
 
     def purge(self) -> int:
-        """Remove every kept turn; how many there were. Raises EdgeError."""
+        """Remove every kept turn and cached prompt; how many turns there were. Raises EdgeError.
+
+        The daemon ends its conversation, which remembers too, and what that kept meanwhile.
+        """
         n_turns = _open().purge()
+        purge_prompts(prompt_cache_dir())
+        self._forget()
         self.refresh()
         return n_turns
 

@@ -101,7 +101,9 @@ def test_history_is_searched_exported_and_really_removed(
     kept = History.open(load_config().config)
     kept.append(user="the capital of France", reply="Paris", engine="cascade")
     kept.append(user="legs of a spider", reply="eight", engine="cascade")
-    window = HistoryWindow()
+    monkeypatch.setenv("EDGE_CACHE_DIR", str(tmp_path / "cache"))
+    asked: list[str] = []
+    window = HistoryWindow(lambda: asked.append("purge"))
     window.refresh()
     assert "2 of 2" in window.count.text()
     window.search.setText("paris capital")
@@ -110,5 +112,6 @@ def test_history_is_searched_exported_and_really_removed(
     window.export(tmp_path / "all.json")
     assert len(json.loads((tmp_path / "all.json").read_text())["turns"]) == 2
     assert window.purge() == 2
+    assert asked == ["purge"]
     assert not kept.path.exists()
     assert "0 of 0" in window.count.text()
