@@ -6,6 +6,7 @@
 # make licences  write LICENCES.md      make pins  write constraints/      make clean  remove .venv
 #
 # make fuzz      every parser of outside input, SECONDS=300 each; OUT=FILE keeps the JSON
+# make big-quantize  a 7B-shaped model to q4_K_M beside llama.cpp's quantizer, LAYERS=8 of 32
 # make bundle    a folder in dist/ that needs no Python: the command and the desktop app
 # make aarch64   show that the appliance installs from wheels on 64-bit ARM (asks the package index)
 #
@@ -19,7 +20,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check models gpu-cuda gpu-metal licences pins clean aarch64 bundle slow fuzz
+.PHONY: help demo test check models gpu-cuda gpu-metal licences pins clean aarch64 bundle slow fuzz big-quantize
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^$$/q'
@@ -57,6 +58,9 @@ licences: $(STAMPS)/all
 
 pins: $(STAMPS)/all
 	$(BIN)/python scripts/pin.py
+
+big-quantize: $(STAMPS)/all
+	$(BIN)/python scripts/big_quantize.py --layers $(or $(LAYERS),8) --pairs $(or $(PAIRS),2)
 
 bundle: $(STAMPS)/talk
 	$(PIP) install --quiet -c constraints/all.txt pyinstaller -e '.[talk,tray]'

@@ -142,7 +142,7 @@ def assign(recipe: Recipe, section: str, names: Sequence[str]) -> dict[str, Assi
                 found.setdefault(name, Assigned(rule.to, rule.fallback))
     for rule, did in zip(rules, matched, strict=True):
         if not did and not rule.optional:
-            hint = nearest(rule.match, names)
+            hint = nearest(rule.match, names) or next(iter(names), None)
             raise UsageError(
                 f"recipe {recipe.name}: {rule.match!r} matches no weight of this model"
                 f"{f' (there is {hint})' if hint else ''}; mend it, or say optional = true"

@@ -214,7 +214,7 @@ def test_a_sweep_of_a_codec_on_a_cluster_is_the_sweep_here(
     tables = []
     for name, more in (("here", ["--workers", "1"]), ("there", ["--scheduler", scheduler])):
         arguments = ["sweep", str(tiny_artifact()), "transparent", "tiny", "--speech", str(folder)]
-        arguments += ["--skip", "pesq,estoi,visqol,dnsmos,plcmos,speaker,words"]
+        arguments += ["--without", "pesq,estoi,visqol,dnsmos,plcmos,speaker,words"]
         arguments += ["--out", str(tmp_path / name), "--json", *more]
         monkeypatch.setenv("EDGE_CACHE_DIR", str(tmp_path / f"cache-{name}"))
         assert run(arguments, click.Group(commands={"sweep": sweep})) == 1

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch", reason="the artifact of these tests is exported with it")
 pytest.importorskip("onnx", reason="graphs are rewritten with it")
 
 from edge.errors import UsageError
+from quant.front import better, page, svg, uniforms
 from quant.mimi_compare import compare_codecs
 from quant.recipe import load_recipe, parse_recipe
 from quant.run import quantize
@@ -18,6 +22,38 @@ from quant.subject import open_subject
 from runtime.models.mimi import MimiCodec
 from runtime.models.mimi_probe import probe_sound
 from tests.export.mimi_models import tiny_artifact
+
+
+def test_the_front_is_held_against_what_is_uniform_on_a_page_that_needs_nothing() -> None:
+    rng = np.random.default_rng(0)
+    options = {
+        f"w{i}": [
+            Option("float", 400, 0.0),
+            Option("f16", 200, float(rng.exponential(1e-6))),
+            Option("w8a16", 100, float(rng.exponential(1e-3))),
+            *([Option("w4f", 55, float(rng.exponential(1e-1)))] if i % 3 else []),
+        ]
+        for i in range(12)
+    }
+    found = solve(options, 1500)
+    alike = uniforms(options)
+    assert [one.precision for one in alike] == ["float", "f16", "w8a16", "w4f"]
+    assert alike[0].damage == 0
+    assert alike[-1].size_bytes == 4 * 100 + 8 * 55
+    for one in alike:
+        small, mild = better(found.front, one)
+        assert small is not None
+        assert mild is not None
+        assert small.damage <= one.damage
+        assert mild.size_bytes <= one.size_bytes
+        assert small.size_bytes >= alike[-1].size_bytes
+    text = page("Mixes of <a> codec", found, alike)
+    assert "Mixes of &lt;a&gt; codec" in text
+    assert not re.findall(r"(?:src|href)=|url\(|@import|<script", text)
+    picture = svg(found, alike)
+    drawn = ET.fromstring(picture)  # noqa: S314 - our own
+    assert len(drawn.findall("{*}circle")) == len(alike) - 1 + 1
+    assert "nan" not in picture
 
 
 def test_bytes_are_taken_where_they_hurt_least() -> None:
