@@ -30,6 +30,7 @@ _JUDGED_PAUSE_SAMPLES = EAR_RATE_HZ // 10
 _BANK_SAMPLES = 20 * EAR_RATE_HZ  # longer turns are recognised piece by piece at their pauses
 _SURELY_SPEECH = 0.8
 _FAINT_AGAIN_SAMPLES = 2 * EAR_RATE_HZ
+_FAINT_CHUNKS = 6  # the soft end of the user's own word is shorter
 
 
 class CascadeEngine:
@@ -101,7 +102,9 @@ class CascadeEngine:
             faint = self._is_faint(state)
             if probability >= self._config.policy.keep_p and not faint:
                 state.voiced_until = state.ear.n_heard
-            elif probability >= self._config.policy.start_p:
+            is_faint = faint and probability >= self._config.policy.start_p
+            state.n_faint = state.n_faint + 1 if is_faint else 0
+            if state.n_faint >= _FAINT_CHUNKS:
                 self._say_it_is_faint(state, events)
             heard = self._heard(state, probability)
             state.turn, decisions = turns.step(self._config.policy, state.turn, heard)

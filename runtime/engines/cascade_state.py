@@ -54,7 +54,7 @@ class CascadeState:
 
     begun_at, voiced_until, spoken_until, faint_at: positions in what the ear heard; spoken: the
     assistant's last words that were played, up to spoken_until; faint_at: where somebody else spoke
-    last.
+    last, n_faint chunks in a row.
     """
 
     conversation: Conversation
@@ -76,6 +76,7 @@ class CascadeState:
     spoken: str = ""
     spoken_until: int = 0
     faint_at: int = -(1 << 40)
+    n_faint: int = 0
     loudness: Loudness = field(default_factory=Loudness)
     ended_at_ns: int = 0
     user_end_ns: int = 0

@@ -191,6 +191,8 @@ def test_why_a_voice_is_not_listened_to_is_said_once() -> None:
     assert len(told) == 1
     assert "12 dB or more below the user's" in str(told[0].facts["why"])
     assert "user_started" not in events(over)
+    tail = world.hear(tone(0.6), tone(0.1, level=0.03), hush(2.0))  # a word's soft end
+    assert "faint" not in events(tail)
 
 
 def test_every_change_of_state_says_why() -> None:
