@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edge.atomic import atomic_path
 from edge.errors import ModelMissingError
-from edge.frame import FRAME_SAMPLES, Pcm
+from edge.frame import FRAME_SAMPLES, SAMPLE_RATE_HZ, Pcm
 from export.mini import effects, intents, voices
 from export.mini.corpus import in_frames
 
@@ -68,7 +68,11 @@ class Bank:
 
 @dataclass(frozen=True, slots=True)
 class BankPlan:
-    """How much to say. voices_per_ask: how many users ask each phrasing."""
+    """How much to say. voices_per_ask: how many users ask each phrasing.
+
+    bends: every trained user utterance is there again for each of them, faster or slower and with
+    that higher or lower by a factor from the range: more voices than are installed.
+    """
 
     seed: int = 7
     voices_per_ask: int = 8
@@ -76,6 +80,7 @@ class BankPlan:
     held_out_voices_per_ask: int = 2
     n_noises: int = 24
     noise_frames: int = 100
+    bends: tuple[tuple[float, float], ...] = ((0.84, 0.96), (1.04, 1.18))
 
 
 def make_bank(
@@ -176,15 +181,32 @@ class _Maker:
             pcm = np.pad(in_frames(said, lead=0), (0, TAIL_FRAMES * FRAME_SAMPLES))
         else:
             said = self.studio.say(speaker, text, seed=seed)
-            lead = LEAD_FRAMES * FRAME_SAMPLES + int(rng.integers(FRAME_SAMPLES))
-            pcm = in_frames(said, lead=lead)
-            pcm = np.pad(pcm, (0, (TAIL_FRAMES - 1) * FRAME_SAMPLES))
-            pcm = np.asarray(pcm * 10 ** (rng.uniform(-6, 6) / 20), np.float32)
-            first, last = lead // FRAME_SAMPLES, -(-(lead + len(said)) // FRAME_SAMPLES)
-            pcm = effects.worn(pcm, rng) if split == "train" else pcm
+            pcm, first, last = self._asked(said, split)
+            if split == "train":
+                for low, high in self.plan.bends:
+                    factor = float(rng.uniform(low, high))
+                    other = voices.converted(said, round(SAMPLE_RATE_HZ * factor))
+                    who = f"{speaker.name} x{factor:.2f}"
+                    self._keep(kind, key, text, who, split, *self._asked(other, split))
+        self._keep(
+            kind, key, text, speaker.name if speaker else voices.ASSISTANT, split, pcm, first, last
+        )
+
+    def _asked(self, said: Pcm, split: str) -> tuple[Pcm, int, int]:
+        """A user's words with silence around them, a level and a line, and their frames."""
+        rng = self._rng
+        lead = LEAD_FRAMES * FRAME_SAMPLES + int(rng.integers(FRAME_SAMPLES))
+        pcm = np.pad(in_frames(said, lead=lead), (0, (TAIL_FRAMES - 1) * FRAME_SAMPLES))
+        pcm = np.asarray(pcm * 10 ** (rng.uniform(-6, 6) / 20), np.float32)
+        last = -(-(lead + len(said)) // FRAME_SAMPLES)
+        pcm = effects.worn(pcm, rng) if split == "train" else pcm
+        return pcm, lead // FRAME_SAMPLES, last
+
+    def _keep(
+        self, kind: str, key: str, text: str, who: str, split: str, pcm: Pcm, first: int, last: int
+    ) -> None:
         n = len(pcm) // FRAME_SAMPLES
         self.pieces.append((np.clip(pcm, -1, 1) * 32767).astype(np.int16))
-        who = speaker.name if speaker else voices.ASSISTANT
         self.utterances.append(
             Utterance(kind, key, text, who, split, self._frames, n, first, min(last, n))
         )

@@ -40,8 +40,8 @@ class Manners:
     interrupted: float = 0.15
     agreed: float = 0.1
     stopped: float = 0.05
-    again: float = 0.07
-    recalled: float = 0.25
+    again: float = 0.2
+    recalled: float = 0.2
     empty: float = 0.06
     noisy_room: float = 0.3
 

@@ -52,7 +52,7 @@ class DecoderRecipe:
     linear_weight: float = 1.0
     hinge_weight: float = 0.1
     match_weight: float = 1.0
-    judge_from: int = 800
+    judge_from: int = 4000
     judge_every: int = 2
     reply_share: float = 0.3
     other_share: float = 0.1

@@ -21,7 +21,7 @@ from edge.frame import FRAME_SAMPLES  # noqa: E402
 from edge.store import ModelStore  # noqa: E402
 from export.mimi_config import MimiConfig  # noqa: E402
 from export.mini import intents, workshop  # noqa: E402
-from export.mini.bank import BankPlan, make_bank, open_bank  # noqa: E402
+from export.mini.bank import BankPlan, make_bank, open_bank, open_sound  # noqa: E402
 from export.mini.codec_train import CodecRecipe, CodecTrainer, Crops  # noqa: E402
 from export.mini.codec_use import open_codec  # noqa: E402
 from export.mini.conversations import Maker  # noqa: E402
@@ -70,8 +70,13 @@ def test_ten_conversations_are_learnt_and_the_artifact_holds_them(
     codec = open_codec(tmp_path / "frozen.safetensors", CODEC)
 
     some = [i for i in intents.core_intents() if i.key in ("hello", "capital-France")]
-    plan = BankPlan(voices_per_ask=1, held_out_voices_per_ask=1, n_noises=2)
+    plan = BankPlan(
+        voices_per_ask=1, voices_per_control=1, held_out_voices_per_ask=1, n_noises=2,
+        bends=((0.9, 0.95),),
+    )  # fmt: skip
     make_bank(tmp_path / "bank", some, plan, studio, _unheard)
+    asks = open_sound(tmp_path / "bank").of("ask", "train")
+    assert len(asks) == 2 * sum(" x0.9" in u.speaker for u in asks)
     train_pieces(workshop.spoken_words(), 300, tmp_path / "tokenizer.model")
     pieces = open_pieces(tmp_path / "tokenizer.model")
     bank = open_bank(tmp_path / "bank", codec.name, codec.encode, _unheard)
