@@ -23,7 +23,7 @@ folder_option = click.option(
 )
 device_option = click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 stage_option = click.option(
-    "--stage", type=click.Choice(["core", "home", "all"]), default="home", show_default=True,
+    "--stage", type=click.Choice(["core", "home", "all"]), default="core", show_default=True,
     help="core: 20 intents; home: about a hundred; all: every one of them.",
 )  # fmt: skip
 minutes_option = click.option(
