@@ -16,7 +16,10 @@ END_OF_PADDING, PADDING = 0, 3
 
 
 def train_pieces(sentences: Iterable[str], n_pieces: int, path: Path) -> None:
-    """Write a SentencePiece model of exactly n_pieces; 0 ends padding and 3 is padding."""
+    """Write a SentencePiece model of exactly n_pieces; 0 ends padding and 3 is padding.
+
+    Every letter gets a piece, a rare one too: a letter without one would be never said.
+    """
     import sentencepiece
 
     with tempfile.TemporaryDirectory(prefix="edge-mini-") as folder:
@@ -25,7 +28,7 @@ def train_pieces(sentences: Iterable[str], n_pieces: int, path: Path) -> None:
         sentencepiece.SentencePieceTrainer.train(
             input=str(text), model_prefix=f"{folder}/pieces", vocab_size=n_pieces,
             model_type="unigram", unk_id=0, bos_id=1, eos_id=2, pad_id=3,
-            hard_vocab_limit=True, minloglevel=2, num_threads=1,
+            character_coverage=1.0, hard_vocab_limit=True, minloglevel=2, num_threads=1,
             normalization_rule_name="identity", max_sentence_length=1000,
         )  # fmt: skip
         with atomic_path(path) as part:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edge.frame import FRAME_SAMPLES
-from export.mini import effects, intents, texts
+from export.mini import effects, intents, texts, workshop
 from export.mini.bank import Bank, Utterance
 from export.mini.conversations import Maker, Manners
 from export.mini.metrics import entropy_share, estoi, word_errors
@@ -102,6 +102,14 @@ def test_words_lie_in_order_on_a_row_of_the_given_length(pieces: object) -> None
     assert len(row) == 30
     spoken = [token for token in row if token not in (0, PADDING)]
     assert pieces.decode(spoken) == "What is the capital of France?"  # type: ignore[attr-defined]
+
+
+def test_every_reply_can_be_written_whole(tmp_path: Path) -> None:
+    pytest.importorskip("sentencepiece")
+    train_pieces(workshop.spoken_words(), workshop.N_PIECES, tmp_path / "tokenizer.model")
+    whole = open_pieces(tmp_path / "tokenizer.model")
+    replies = [intent.reply for intent in intents.all_intents()]
+    assert [whole.decode(whole.encode(reply)) for reply in replies] == replies
 
 
 def test_conversations_come_from_their_seed(pieces: object) -> None:
