@@ -29,6 +29,7 @@ from edge.errors import EdgeError
 from edge.frame import Frame, Reply
 from edge.history import History, purge_prompts
 from edge.paths import prompt_cache_dir
+from runtime.heap import give_back
 from runtime.sound.port import AudioPort, PortCounters
 from runtime.trace import Trace
 
@@ -162,6 +163,7 @@ class Daemon:
             self.board.counters, self.board.clarity = PortCounters, dict
             del session
             gc.collect()
+            give_back()
 
     def _converse(self, session: Session, began_s: float) -> None:
         board = self.board

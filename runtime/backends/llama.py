@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,8 @@ class LlamaModel:
                 f"{path.name}: llama.cpp cannot load it (truncated or not a GGUF of a known "
                 "architecture); fetch or export it again"
             )
+        self._free = weakref.finalize(self, self._lib.llama_model_free, self._model)
+        self._free.atexit = False  # a worker may still compute when the process ends
         self._vocab = self._lib.llama_model_get_vocab(self._model)
         self.n_vocab: int = self._lib.llama_vocab_n_tokens(self._vocab)
         self.n_embd: int = self._lib.llama_model_n_embd(self._model)
@@ -131,21 +134,20 @@ class LlamaModel:
     def context(self, options: ContextOptions) -> LlamaContext:
         """A new, empty context: one conversation's KV cache and compute buffers."""
         sizes = (self.n_vocab, self.n_embd)
-        return LlamaContext(self._lib, self._model, options, *sizes, watch=self._watch)
+        return LlamaContext(self._lib, self, self._model, options, *sizes, watch=self._watch)
 
     def close(self) -> None:
-        """Free the weights; no context may be used after it."""
-        if self._model:
-            self._lib.llama_model_free(self._model)
-            self._model = None
+        """Free the weights now, not when nobody refers to them; no context may be used after it."""
+        self._free()
+        self._model = None
 
 
 class LlamaContext:
     """One KV cache. The state lives in the library: this object is its handle, close() frees it."""
 
     def __init__(
-        self, lib: Any, model: Any, options: ContextOptions, n_vocab: int, n_embd: int,
-        *, watch: Any = None,
+        self, lib: Any, owner: LlamaModel, model: Any, options: ContextOptions, n_vocab: int,
+        n_embd: int, *, watch: Any = None,
     ) -> None:  # fmt: skip
         params = lib.llama_context_default_params()
         n_batch = max(options.n_batch, options.n_seq)
@@ -171,6 +173,10 @@ class LlamaContext:
             )
         self._token_batch = lib.llama_batch_init(options.n_batch, 0, 1)
         self._embedding_batch: Any = None
+        self._batches = [self._token_batch]
+        # Owner: the weights outlive every context, in whatever order objects go.
+        self._free = weakref.finalize(self, _free_context, lib, self._ctx, self._batches, owner)
+        self._free.atexit = False
 
     def decode_tokens(self, tokens: Sequence[int], first_pos: int) -> Float32:
         """Run tokens at positions first_pos, first_pos+1, ...; logits (n_vocab,) of the last one.
@@ -312,12 +318,8 @@ class LlamaContext:
 
     def close(self) -> None:
         """Free the cache; safe to call twice."""
-        if self._ctx:
-            self._lib.llama_batch_free(self._token_batch)
-            if self._embedding_batch is not None:
-                self._lib.llama_batch_free(self._embedding_batch)
-            self._lib.llama_free(self._ctx)
-            self._ctx = None
+        self._free()
+        self._ctx = None
 
     def _require_open(self) -> Any:
         """The library's handle; a freed one would take the whole process down."""
@@ -343,6 +345,7 @@ class LlamaContext:
         if self._embedding_batch is None:
             size = max(self._options.n_batch, self._options.n_seq)
             self._embedding_batch = self._lib.llama_batch_init(size, self._n_embd, 1)
+            self._batches.append(self._embedding_batch)
         batch = self._embedding_batch
         batch.n_tokens = len(x)
         block = np.ascontiguousarray(x, np.float32)
@@ -374,3 +377,11 @@ class LlamaContext:
     @staticmethod
     def _view(pointer: Any, width: int) -> Float32:
         return np.ctypeslib.as_array(ctypes.cast(pointer, ctypes.POINTER(ctypes.c_float)), (width,))
+
+
+def _free_context(lib: Any, ctx: Any, batches: list[Any], owner: LlamaModel) -> None:
+    """Free a context and its batches, and only then let go of its model."""
+    for batch in batches:
+        lib.llama_batch_free(batch)
+    lib.llama_free(ctx)
+    del owner

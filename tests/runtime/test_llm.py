@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -173,3 +176,17 @@ def test_a_saved_cache_continues_where_it_was(gguf: Path) -> None:
     for context in (first, second):
         context.close()
     model.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc what is mapped")
+def test_weights_that_nobody_refers_to_leave_memory(gguf: Path, tmp_path: Path) -> None:
+    own = Path(shutil.copy(gguf, tmp_path / "own.gguf"))
+    model = LlamaModel(own)
+    context = model.context(ContextOptions(n_ctx=64))
+    del model
+    gc.collect()
+    assert own.name in Path("/proc/self/maps").read_text()
+    assert len(context.decode_tokens([1, 2], 0)) > 0
+    del context
+    gc.collect()
+    assert own.name not in Path("/proc/self/maps").read_text()
