@@ -204,7 +204,8 @@ def run_daemon_soak(
         before = cards.pop() if cards else None
         card = SoftCard(talker, session.clock)
         if before is not None:
-            card.plugged, card.n_opened = before.plugged, before.n_opened
+            # Whoever opens it anew finds it: without frames nobody would ever put it back.
+            card.n_opened = before.n_opened
         cards.append(card)
         port = DevicePort(DeviceSettings(), card, backend=card, start_helper=lambda work: work())
         clear = cleared(session.config.audio, IdlePort(port, card), echo=False)
