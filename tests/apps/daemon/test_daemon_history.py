@@ -45,14 +45,16 @@ def wait_for_turn(world: World) -> None:
     world.wait_for(lambda line: line.get("event") == "reply" and WORD in str(line["text"]))
 
 
-def as_text(value: object) -> str:
-    """A text or bytes as a text; nothing else holds words.
+def is_a(value: object, *kinds: type) -> bool:
+    """By its type alone: isinstance asks the object, and some libraries' objects then warn."""
+    return issubclass(type(value), kinds)
 
-    By type(): isinstance asks the object, and some libraries' objects warn when they are asked.
-    """
-    if type(value) in (bytes, bytearray):
+
+def as_text(value: object) -> str:
+    """A text or bytes as a text; nothing else holds words."""
+    if is_a(value, bytes, bytearray):
         return bytes(cast("bytes", value)).decode("utf-8", "replace")
-    return cast("str", value) if type(value) is str else ""
+    return cast("str", value) if is_a(value, str) else ""
 
 
 def holding(word: str) -> list[str]:
@@ -60,8 +62,8 @@ def holding(word: str) -> list[str]:
     gc.collect()
     found: list[str] = []
     for each in gc.get_objects():
-        if isinstance(each, dict | list | tuple | deque):
-            values = each.values() if isinstance(each, dict) else each
+        if is_a(each, dict, list, tuple, deque):
+            values = each.values() if is_a(each, dict) else each
             found += [text for text in map(as_text, list(values)) if f"{word} said" in text]
     return found
 
