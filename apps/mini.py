@@ -105,14 +105,13 @@ def examine(
 def _damage(shop: Workshop, stage: str, bank: Bank, told: Told) -> dict[str, Any]:
     """What rounding does to the finished checkpoints; unmeasured where they are not here."""
     from apps.mini_damage import damage_report
-    from export.mini.examine import sound_of
     from export.mini.package import write_artifact
     from export.mini.workshop import codec_recipe, lm_recipe
 
     parts = _parts(shop, stage)
     if not (parts.codec.is_file() and parts.lm.is_file()):
         return {"unmeasured": "the float checkpoints are not in the workshop's folder"}
-    sounds = [sound_of(bank, u) for u in bank.of("ask", "new phrasing")[:_DAMAGED_SOUNDS]]
+    sounds = [bank.sound_of(u) for u in bank.of("ask", "new phrasing")[:_DAMAGED_SOUNDS]]
     with tempfile.TemporaryDirectory(prefix="edge-mini-", dir=shop.folder) as name:
         whole = write_artifact(parts, codec_recipe(), lm_recipe(), Path(name) / "float")
         return damage_report(whole, sounds, told)

@@ -15,11 +15,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from edge.frame import SAMPLE_RATE_HZ
 from edge.paths import cache_dir
 from edge.wav import WavWriter
 from export.mini.bank import Utterance, open_sound
-from export.mini.examine import sound_of
 
 FORMS = {
     "codec": ("transparent", "int8", "compact", "int4", "tiny", "3bit"),
@@ -107,9 +105,8 @@ def write_questions(bank_folder: Path, folder: Path, n: int) -> None:
         rows.writerow(("file", "speaker", "transcript", "source"))
         for at, (_, _, u) in enumerate(sorted(order, key=lambda each: each[:2])[:n]):
             with WavWriter(folder / f"{at:02d}-{u.key}.wav") as writer:
-                writer.write(sound_of(bank, u))
+                writer.write(bank.sound_of(u))
             rows.writerow((f"{at:02d}-{u.key}.wav", u.speaker, u.text, "synthesised"))
-    assert SAMPLE_RATE_HZ == 24_000
 
 
 def table(part: str, found: dict[str, dict[str, object]]) -> bool:

@@ -60,6 +60,15 @@ class Bank:
         """All utterances of a kind."""
         return [u for u in self.utterances if u.kind == kind and split in (None, u.split)]
 
+    def audio_of(self, utterance: Utterance) -> NDArray[np.int16]:
+        """Its samples as they are kept, int16 (n_frames * 1920,)."""
+        start = utterance.first_frame * FRAME_SAMPLES
+        return self.audio[start : start + utterance.n_frames * FRAME_SAMPLES]
+
+    def sound_of(self, utterance: Utterance) -> Pcm:
+        """Its samples, float32 (n_frames * 1920,)."""
+        return as_float(self.audio_of(utterance))
+
     def codes_of(self, utterance: Utterance) -> NDArray[np.int16]:
         """(8, n_frames)."""
         first = utterance.first_frame
@@ -213,6 +222,11 @@ class _Maker:
         self._frames += n
 
 
+def as_float(audio: NDArray[np.int16]) -> Pcm:
+    """Kept samples, int16 (n,), as float32 (n,)."""
+    return np.asarray(audio / np.float32(32767), np.float32)
+
+
 def open_sound(folder: Path) -> Bank:
     """Open a bank without codes. Raises ModelMissingError where no bank is."""
     if not (folder / "utterances.json").is_file():
@@ -233,10 +247,7 @@ def open_bank(folder: Path, codec_name: str, encode: Encode, progress: Progress)
     if not path.is_file():
         parts = []
         for done, u in enumerate(bank.utterances):
-            start = u.first_frame * FRAME_SAMPLES
-            piece = bank.audio[start : start + u.n_frames * FRAME_SAMPLES]
-            pcm = np.asarray(piece / np.float32(32767), np.float32)
-            parts.append(encode(pcm).astype(np.int16))
+            parts.append(encode(bank.sound_of(u)).astype(np.int16))
             progress(done + 1, len(bank.utterances))
         with atomic_path(path) as part, part.open("wb") as file:
             np.save(file, np.concatenate(parts, 1))

@@ -9,9 +9,8 @@ decoder_train goes on from there.
 
 from __future__ import annotations
 
-import time
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,13 +23,12 @@ from torch.nn import functional
 from edge.frame import FRAME_SAMPLES
 from export.mimi_config import MimiConfig
 from export.mini import voices
-from export.mini.checkpoints import RunState, hardware_text, load_run, save_run
+from export.mini.checkpoints import RunState, hardware_text, load_run
 from export.mini.codec_net import CodecNet
 from export.mini.corpus import Shard
 from export.mini.losses import SpectralLoss
 from export.mini.quantizer import Quantized
-
-Report = Callable[[dict[str, float]], None]
+from export.mini.trainer import Trainer
 
 _HEARD_WIDTH = 384
 _FIT_BATCHES = 160  # of 16 crops, that codebooks are fitted to
@@ -135,7 +133,7 @@ class Trainee(nn.Module):
         )
 
 
-class CodecTrainer:
+class CodecTrainer(Trainer):
     """One run, in memory; `path` is where it is kept."""
 
     def __init__(
@@ -145,10 +143,10 @@ class CodecTrainer:
         path: Path,
         device: str = "cpu",
     ) -> None:
-        self.recipe, self.crops, self.path, self.device = recipe, crops, path, device
+        self.recipe, self.crops, self.device = recipe, crops, device
         self.net = Trainee(recipe).to(device)
         self.loss = SpectralLoss().to(device)
-        self.optimizer = torch.optim.AdamW(
+        optimizer = torch.optim.AdamW(
             self.net.parameters(),
             recipe.learning_rate,
             betas=(0.8, 0.99),
@@ -156,42 +154,23 @@ class CodecTrainer:
             fused=True,
         )
         if path.is_file():
-            self.state = load_run(path, self.net, self.optimizer)
+            state = load_run(path, self.net, optimizer)
         else:
-            self.state = RunState(phase="plain", hardware=hardware_text(device))
+            state = RunState(phase="plain", hardware=hardware_text(device))
             self.net.codec.fit_scales(crops.draw(-1 % (1 << 31), 16)[0].to(device))
+        super().__init__(recipe, path, self.net, self.net, optimizer, state)
 
-    def train(self, n_steps: int, report: Report, *, minutes: float = 1e9) -> None:
-        """Go on for n_steps or minutes at the constant rate, saving now and then."""
-        began = time.monotonic()
-        for _ in range(n_steps):
-            self._one(self._rate(), report)
-            if self.state.step % self.recipe.save_every == 0:
-                save_run(self.path, self.net, self.optimizer, self.state)
-            if time.monotonic() - began > 60 * minutes:
-                break
-        save_run(self.path, self.net, self.optimizer, self.state)
+    def _held_rate(self) -> float:
+        return self._warm_rate()
 
-    def finish(self, n_steps: int, out: Path, report: Report) -> None:
-        """Let the rate fall to 3 % over n_steps and save the result as `out`, not as the run.
+    def _before_finishing(self, done: int, n_steps: int) -> None:
+        """In the last quarter the codebooks are fitted anew and stay as they are from then on.
 
-        In the last quarter the codebooks are fitted anew and stay as they are from then on, so
-        that all of their entries are in use; the encoder stays too, and the decoder follows.
+        So all of their entries are in use; the encoder stays too, and the decoder follows.
         """
-        refit = n_steps * 3 // 4
-        for done in range(n_steps):
-            fall = 0.03 + 0.97 * 0.5 * (1 + np.cos(np.pi * done / n_steps))
-            if done == refit:
-                self._fit_codebooks()
-                self.state.phase = "settled"
-            self._one(self._rate() * float(fall), report)
-        self.state.phase = "finished"
-        save_run(out, self.net, None, self.state)
-
-    def _rate(self) -> float:
-        return self.recipe.learning_rate * min(
-            1.0, (self.state.step + 1) / self.recipe.warm_up_steps
-        )
+        if done == n_steps * 3 // 4:
+            self._fit_codebooks()
+            self.state.phase = "settled"
 
     def _fit_codebooks(self) -> None:
         """Fit every codebook to what the encoder gives now."""
@@ -204,11 +183,8 @@ class CodecTrainer:
         rows = torch.cat([part.transpose(1, 2).flatten(0, 1) for part in latents])
         codec.quantizer.start(rows.T[None])
 
-    def _one(self, rate: float, report: Report) -> None:
-        began = time.monotonic()
+    def _learn(self) -> dict[str, Tensor]:
         recipe, net = self.recipe, self.net.train()
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
         pcm, heard = (x.to(self.device) for x in self.crops.draw(self.state.step))
         made, quantized = self._through(pcm)
         mel, linear = self.loss(made, pcm)
@@ -217,24 +193,16 @@ class CodecTrainer:
         total = recipe.mel_weight * mel + recipe.linear_weight * linear
         total = total + recipe.content_weight * content
         self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
+        torch.autograd.backward(total)
         norm = nn.utils.clip_grad_norm_(net.parameters(), 20.0)
         self.optimizer.step()
-        self.state.step += 1
-        self.state.wall_s += time.monotonic() - began
-        if self.state.step % 20 == 0:
-            losses = {"mel": mel, "linear": linear, "content": content}
-            row = {name: float(value.detach()) for name, value in losses.items()}
-            row |= {"step": float(self.state.step), "wall_s": self.state.wall_s,
-                    "gradient": float(norm), "rate": rate}  # fmt: skip
-            self.state.curve.append(row)
-            report(row)
+        return {"mel": mel, "linear": linear, "content": content, "gradient": norm}
 
     def _through(self, pcm: Tensor) -> tuple[Tensor, Quantized]:
         """There and back; once the codes are settled, nothing before the decoder learns."""
         codec = self.net.codec
         if self.state.phase != "settled":
-            made: tuple[Tensor, Quantized] = codec(pcm, quantize=self.state.phase != "plain")
+            made: tuple[Tensor, Quantized] = codec(pcm, quantize=False)
             return made
         with torch.no_grad():
             quantized = codec.quantizer(codec.encode(pcm), quantize=True)

@@ -6,7 +6,6 @@ with their sound. First spectra alone are learnt, then a judge of spectra joins 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,15 +18,15 @@ from torch import Tensor, nn
 from edge.atomic import atomic_path
 from edge.frame import FRAME_SAMPLES
 from export.mini import voices
-from export.mini.bank import Bank
-from export.mini.checkpoints import RunState, hardware_text, load_run, save_run
+from export.mini.bank import Bank, as_float
+from export.mini.checkpoints import RunState, hardware_text, load_run
 from export.mini.codec_train import CodecRecipe, Trainee
 from export.mini.codec_use import TrainedCodec
 from export.mini.corpus import Shard
 from export.mini.judges import SpectralJudge, judged_apart, pleased
 from export.mini.losses import SpectralLoss
+from export.mini.trainer import Trainer
 
-Report = Callable[[dict[str, float]], None]
 Progress = Callable[[int, int], None]
 
 _TRAINED = ("decoder/", "decoder_transformer/", "upsample/")
@@ -88,13 +87,12 @@ def collect_pieces(
                 start = clip.first_frame * FRAME_SAMPLES
                 audio = shard.audio[start : start + clip.n_frames * FRAME_SAMPLES]
                 clips.append(("own" if own else "other", audio))
-    for u in (*bank.of("reply"), *bank.of("recall")):
-        start = u.first_frame * FRAME_SAMPLES
-        clips.append(("reply", bank.audio[start : start + u.n_frames * FRAME_SAMPLES]))
+    said = (*bank.of("reply"), *bank.of("recall"))
+    clips += [("reply", bank.audio_of(u)) for u in said]
     if not kept.is_file():
         rows = []
         for done, (_, audio) in enumerate(clips):
-            pcm = np.asarray(audio / np.float32(32767), np.float32)
+            pcm = as_float(audio)
             rows.append(codec.encode(pcm).astype(np.int16))
             progress(done + 1, len(clips))
         with atomic_path(kept) as part, part.open("wb") as file:
@@ -107,7 +105,7 @@ def collect_pieces(
     return pieces
 
 
-class DecoderTrainer:
+class DecoderTrainer(Trainer):
     """One run, in memory; `path` is where it is kept, `frozen` where the codec comes from."""
 
     def __init__(
@@ -119,7 +117,7 @@ class DecoderTrainer:
         frozen: Path,
         device: str = "cpu",
     ) -> None:
-        self.recipe, self.path, self.device = recipe, path, device
+        self.recipe, self.device = recipe, device
         self._groups = _groups(pieces, recipe)
         self.net, self.loss = Trainee(codec), SpectralLoss().to(device)
         settled = load_run(frozen, self.net)
@@ -130,36 +128,17 @@ class DecoderTrainer:
         learns = [v for k, v in self.net.codec.values.items() if k.startswith(_TRAINED)]
         for parameter in learns:
             parameter.requires_grad_(True)
-        self.optimizer = torch.optim.AdamW(
+        optimizer = torch.optim.AdamW(
             [{"params": learns}, {"params": list(self.judge.parameters())}],
             recipe.learning_rate, betas=(0.8, 0.99), weight_decay=1e-3, fused=True,
         )  # fmt: skip
         self._learns = learns
         if path.is_file():
-            self.state = load_run(path, self.both, self.optimizer)
+            state = load_run(path, self.both, optimizer)
         else:
-            self.state = RunState(phase="decoder", hardware=hardware_text(device))
-            self.state.wall_s = settled.wall_s
-
-    def train(self, n_steps: int, report: Report, *, minutes: float = 1e9) -> None:
-        """Go on for n_steps or minutes at the constant rate, saving now and then."""
-        began = time.monotonic()
-        for _ in range(n_steps):
-            warm = min(1.0, (self.state.step + 1) / self.recipe.warm_up_steps)
-            self._one(self.recipe.learning_rate * warm, report)
-            if self.state.step % self.recipe.save_every == 0:
-                save_run(self.path, self.both, self.optimizer, self.state)
-            if time.monotonic() - began > 60 * minutes:
-                break
-        save_run(self.path, self.both, self.optimizer, self.state)
-
-    def finish(self, n_steps: int, out: Path, report: Report) -> None:
-        """Let the rate fall to 3 % and save the codec, without the judge, as `out`."""
-        for done in range(n_steps):
-            fall = 0.03 + 0.97 * 0.5 * (1 + np.cos(np.pi * done / n_steps))
-            self._one(self.recipe.learning_rate * float(fall), report)
-        self.state.phase = "finished"
-        save_run(out, self.net, None, self.state)
+            state = RunState(phase="decoder", hardware=hardware_text(device))
+            state.wall_s = settled.wall_s
+        super().__init__(recipe, path, self.both, self.net, optimizer, state)
 
     def draw(self, step: int) -> tuple[Tensor, Tensor]:
         """Codes (crops, 8, lead + crop frames) and sound (crops, crop samples), by the step."""
@@ -174,7 +153,7 @@ class DecoderTrainer:
             codes.append(piece.codes[:, first : first + n_frames].astype(np.int64))
             start = (first + recipe.lead_frames) * FRAME_SAMPLES
             sound = piece.audio[start : (first + n_frames) * FRAME_SAMPLES]
-            pcm.append(np.asarray(sound / np.float32(32767), np.float32))
+            pcm.append(as_float(sound))
         return torch.from_numpy(np.stack(codes)), torch.from_numpy(np.stack(pcm))
 
     def _shares(self) -> list[float]:
@@ -184,11 +163,8 @@ class DecoderTrainer:
         known = [shares[kind] for kind in self._groups]
         return [share / sum(known) for share in known]
 
-    def _one(self, rate: float, report: Report) -> None:
-        began = time.monotonic()
+    def _learn(self) -> dict[str, Tensor]:
         recipe, codec = self.recipe, self.net.codec.eval()
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
         codes, pcm = (x.to(self.device) for x in self.draw(self.state.step))
         made = codec.decode(codec.quantizer.decode(codes))
         made = made[:, recipe.lead_frames * FRAME_SAMPLES :]
@@ -203,13 +179,7 @@ class DecoderTrainer:
         torch.autograd.backward(total)
         nn.utils.clip_grad_norm_(self._learns, 20.0)
         self.optimizer.step()
-        self.state.step += 1
-        self.state.wall_s += time.monotonic() - began
-        if self.state.step % 20 == 0:
-            row = {name: float(value.detach()) for name, value in losses.items()}
-            row |= {"step": float(self.state.step), "wall_s": self.state.wall_s, "rate": rate}
-            self.state.curve.append(row)
-            report(row)
+        return losses
 
     def _judge(self, made: Tensor, pcm: Tensor) -> dict[str, Tensor]:
         """Losses of the judge's part; at every judge_every-th step the judge learns as well."""

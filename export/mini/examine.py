@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from edge.frame import FRAME_SAMPLES, Frame, Pcm
+from edge.frame import FRAME_MS, FRAME_SAMPLES, Frame, Pcm
 from export.mini import effects, intents
 from export.mini.bank import Bank, Utterance
 from export.mini.evaluate import Judge
@@ -23,7 +23,6 @@ from runtime.engines.engine import Context
 
 Progress = Callable[[str, int, int], None]
 
-FRAME_MS = 80
 _SPEAKS_RMS = 10 ** (-45 / 20)
 _LISTEN_FRAMES = 45  # after the user's last word
 _SPLITS = ("train", "new phrasing", "new voice", "new phrasing and voice")
@@ -64,13 +63,6 @@ def listen(engine: DuplexEngine, pcm: Pcm, *, seed: int = 0) -> Heard:
     return Heard(tuple(texts), np.concatenate(sound), tuple(times))
 
 
-def sound_of(bank: Bank, u: Utterance) -> Pcm:
-    """An utterance's samples, float32 (n_frames * 1920,)."""
-    start = u.first_frame * FRAME_SAMPLES
-    piece = bank.audio[start : start + u.n_frames * FRAME_SAMPLES]
-    return np.asarray(piece / np.float32(32767), np.float32)
-
-
 def answers_report(
     engine: DuplexEngine, bank: Bank, judge: Judge, progress: Progress, *, n_each: int = 60
 ) -> dict[str, Any]:
@@ -85,7 +77,7 @@ def answers_report(
         mistakes: Counter[str] = Counter()
         for done, u in enumerate(asked):
             tail = np.zeros(_LISTEN_FRAMES * FRAME_SAMPLES, np.float32)
-            heard = listen(engine, np.concatenate([sound_of(bank, u), tail]))
+            heard = listen(engine, np.concatenate([bank.sound_of(u), tail]))
             said = judge.words(heard.pcm)
             right = words_of(heard.text) == words_of(replies[u.key])
             right_text += right
@@ -127,7 +119,7 @@ def follow_up_report(
             word = words[done % len(words)]
             begin = ask.n_frames + _LISTEN_FRAMES
             wait = np.zeros(_LISTEN_FRAMES * FRAME_SAMPLES, np.float32)
-            pcm = np.concatenate([sound_of(bank, ask), wait, sound_of(bank, word), wait])
+            pcm = np.concatenate([bank.sound_of(ask), wait, bank.sound_of(word), wait])
             texts = listen(engine, pcm).texts
             first, second = "".join(texts[:begin]), "".join(texts[begin:])
             if words_of(first) == words_of(replies[ask.key]):
@@ -153,9 +145,9 @@ def interruption_report(
         stop = stops[done % len(stops)]
         begin = ask.last_word + 9  # the reply is five frames old
         pcm = np.zeros(((begin + stop.n_frames + 40) * FRAME_SAMPLES,), np.float32)
-        pcm[: ask.n_frames * FRAME_SAMPLES] = sound_of(bank, ask)
+        pcm[: ask.n_frames * FRAME_SAMPLES] = bank.sound_of(ask)
         at = (begin - stop.first_word) * FRAME_SAMPLES
-        pcm[at : at + stop.n_frames * FRAME_SAMPLES] += sound_of(bank, stop)
+        pcm[at : at + stop.n_frames * FRAME_SAMPLES] += bank.sound_of(stop)
         loud = listen(engine, np.clip(pcm, -1, 1)).loud()
         if any(loud[begin - 3 : begin + 1]):
             quiet = next(

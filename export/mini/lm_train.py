@@ -7,9 +7,7 @@ is time; `finish` lets the rate fall on a copy, so that the run itself can go on
 
 from __future__ import annotations
 
-import time
 import tomllib
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -19,12 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from export.mini.checkpoints import RunState, hardware_text, load_run, save_run
+from export.mini.checkpoints import RunState, hardware_text, load_run
 from export.mini.conversations import Conversation, Maker
 from export.mini.lm_net import LmNet, LmSizes, delayed
 from export.mini.text_pieces import PADDING
-
-Report = Callable[[dict[str, float]], None]
+from export.mini.trainer import Trainer
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,40 +88,23 @@ def collate(conversations: list[Conversation], device: str) -> Batch:
     )
 
 
-class LmTrainer:
+class LmTrainer(Trainer):
     """One run, in memory; `path` is where it is kept."""
 
+    report_every = 10
+
     def __init__(self, recipe: LmRecipe, maker: Maker, path: Path, device: str = "cpu") -> None:
-        self.recipe, self.maker, self.path, self.device = recipe, maker, path, device
+        self.recipe, self.maker, self.device = recipe, maker, device
         self.net = Listener(recipe).to(device)
-        self.optimizer = torch.optim.AdamW(
+        optimizer = torch.optim.AdamW(
             self.net.parameters(), recipe.learning_rate, betas=(0.9, 0.95), weight_decay=1e-2,
             fused=True,
         )  # fmt: skip
         if path.is_file():
-            self.state = load_run(path, self.net, self.optimizer)
+            state = load_run(path, self.net, optimizer)
         else:
-            self.state = RunState(phase="run", hardware=hardware_text(device))
-
-    def train(self, n_steps: int, report: Report, *, minutes: float = 1e9) -> None:
-        """Go on for n_steps or minutes at the constant rate, saving now and then."""
-        began = time.monotonic()
-        for _ in range(n_steps):
-            warm = min(1.0, (self.state.step + 1) / self.recipe.warm_up_steps)
-            self._one(self.recipe.learning_rate * warm, report)
-            if self.state.step % self.recipe.save_every == 0:
-                save_run(self.path, self.net, self.optimizer, self.state)
-            if time.monotonic() - began > 60 * minutes:
-                break
-        save_run(self.path, self.net, self.optimizer, self.state)
-
-    def finish(self, n_steps: int, out: Path, report: Report) -> None:
-        """Let the rate fall to 3 % over n_steps and save the result as `out`, not as the run."""
-        for done in range(n_steps):
-            fall = 0.03 + 0.97 * 0.5 * (1 + np.cos(np.pi * done / n_steps))
-            self._one(self.recipe.learning_rate * float(fall), report)
-        self.state.phase = "finished"
-        save_run(out, self.net, None, self.state)
+            state = RunState(phase="run", hardware=hardware_text(device))
+        super().__init__(recipe, path, self.net, self.net, optimizer, state)
 
     def _draw(self) -> Batch:
         recipe, made = self.recipe, []
@@ -141,10 +121,7 @@ class LmTrainer:
         user[wrong] = other[wrong]
         return batch
 
-    def _one(self, rate: float, report: Report) -> None:
-        began = time.monotonic()
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+    def _learn(self) -> dict[str, Tensor]:
         batch = self._draw()
         losses = lm_losses(self.net.train(), batch, self.recipe, self.state.step)
         total = losses["text"] + losses["codes"] + self.recipe.heard_weight * losses["heard"]
@@ -152,14 +129,7 @@ class LmTrainer:
         torch.autograd.backward(total)
         norm = nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
         self.optimizer.step()
-        self.state.step += 1
-        self.state.wall_s += time.monotonic() - began
-        if self.state.step % 10 == 0:
-            row = {name: float(value.detach()) for name, value in losses.items()}
-            row |= {"step": float(self.state.step), "wall_s": self.state.wall_s,
-                    "gradient": float(norm), "rate": rate}  # fmt: skip
-            self.state.curve.append(row)
-            report(row)
+        return losses | {"gradient": norm}
 
 
 def lm_losses(net: Listener, batch: Batch, recipe: LmRecipe, step: int) -> dict[str, Tensor]:
