@@ -201,12 +201,11 @@ def run_daemon_soak(
         return session
 
     def make_port(session: Session) -> Opened:
-        before = cards.pop() if cards else None
-        card = SoftCard(talker, session.clock)
-        if before is not None:
-            # Whoever opens it anew finds it: without frames nobody would ever put it back.
-            card.n_opened = before.n_opened
-        cards.append(card)
+        card = cards[-1] if cards else SoftCard(talker, session.clock)
+        if not cards or card.clock is not session.clock:
+            # A conversation begins, and without its frames nobody would put the card back.
+            card = SoftCard(talker, session.clock, n_opened=card.n_opened)
+            cards[:] = [card]
         port = DevicePort(DeviceSettings(), card, backend=card, start_helper=lambda work: work())
         clear = cleared(session.config.audio, IdlePort(port, card), echo=False)
         return Opened(clear, clear)
@@ -217,7 +216,16 @@ def run_daemon_soak(
     commander.end()
     history = History.open(daemon.config())
     kept = [(turn.user, turn.reply) for turn in history.turns()]
-    return _report(plan, ledger, commander, kept, talker, cards, time.monotonic() - began_s)
+    report = _report(plan, ledger, commander, kept, talker, cards, time.monotonic() - began_s)
+    return {**report, "ended_by_error": daemon.n_failed}
+
+
+def grown_mb(memory: Sequence[float]) -> float:
+    """How much more memory the last half of these took than the first half, MiB on average."""
+    half = len(memory) // 2
+    if not half:
+        return 0.0
+    return round(float(np.mean(memory[half:]) - np.mean(memory[:half])), 1)
 
 
 def _schedule(plan: DaemonPlan, random: np.random.Generator) -> dict[int, list[dict[str, Any]]]:
@@ -279,6 +287,7 @@ def _report(
         "conversations": plan.heavy + 1,
         "cards_opened": sum(card.n_opened for card in cards),
         "rss_slope_mb_per_h": slope_per_h(late),
+        "rss_grown_mb": grown_mb([mb for _, mb in late]),
         "rss_mb": {
             "second_half_first": round(late[0][1], 1) if late else None,
             "second_half_last": round(late[-1][1], 1) if late else None,

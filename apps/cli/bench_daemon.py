@@ -6,10 +6,13 @@ import json
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import click
 
 from apps.cli.options import json_option
+
+_MOST_GROWTH_MB = 32.0  # models that are loaded anew do not come to lie quite as before
 
 
 @click.command("daemon")
@@ -39,7 +42,7 @@ def bench_daemon(
     out: Path | None,
     as_json: bool,
 ) -> int:
-    """Nothing that clients or cards do may cost a frame, memory or a kept turn.
+    """Nothing that clients or cards do may cost a frame, memory, a conversation or a kept turn.
 
     Exit code 1 if it does. Frames that a busy machine misses count as well.
     """
@@ -79,7 +82,15 @@ def bench_daemon(
             f"missed, {report['missed_after_a_command']} of them after a command; "
             f"{report['commands']['answered']} of {commands} commands answered, median "
             f"{report['commands']['took_ms'].get('p50')} ms; {losses} times no card\n"
+            f"{report['ended_by_error']} conversations ended by an error; "
             f"{report['answers']} answers; {history['kept']} of {history['expected']} turns kept; "
             f"memory {rss['second_half_first']} to {rss['second_half_last']} MiB in the second half"
         )
-    return 0 if history["same"] and not report["missed"] else 1
+    return 0 if _held(report) else 1
+
+
+def _held(report: dict[str, Any]) -> bool:
+    """Whether nothing was lost, late or grown."""
+    troubles = (report["missed"], report["ended_by_error"], report["commands"]["failed"])
+    same = report["history"]["same"]
+    return same and not any(troubles) and report["rss_grown_mb"] < _MOST_GROWTH_MB

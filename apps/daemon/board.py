@@ -25,6 +25,7 @@ _AFTER: Mapping[str, State] = {
     "reply_resumed": "speaking",
     "reply_ended": "idle",
     "nothing_said": "idle",
+    "unsaid": "idle",
     "stopped": "idle",
     "user_dropped": "idle",
     "own_words": "idle",
@@ -61,6 +62,11 @@ class Board:
     def enter(self, phase: State, error: str = "") -> None:
         """The daemon itself changes: loading, ready, failed."""
         self.phase, self.error = phase, error
+        self.show()
+
+    def trouble(self, error: str) -> None:
+        """What does not work at the moment while the conversation goes on; "" when it does."""
+        self.error = error
         self.show()
 
     def show(self) -> None:

@@ -46,6 +46,7 @@ class Daemon:
     """Everything that one daemon owns. flags: settings from its command line.
 
     open: loads models and gives the session; make_port: the sound (tests and benches give others).
+    n_failed: conversations that an error ended, or did not let begin.
     """
 
     sealed: Sealed
@@ -60,6 +61,7 @@ class Daemon:
     board: Board = field(init=False)
     server: ControlServer | None = None
     history: bool = False
+    n_failed: int = 0
 
     def __post_init__(self) -> None:
         self.board = Board(self.controls)
@@ -175,7 +177,7 @@ class Daemon:
             opened[:] = [made]
             return made.port
 
-        gate = GatePort(fresh_port, self.controls, session.clock)
+        gate = GatePort(fresh_port, self.controls, session.clock, board.trouble)
         turns = TurnLog()
         board.levels, board.counters = gate.levels, gate.counters
         board.clarity = lambda: asdict(opened[0].clarity()) if opened else {}
@@ -197,6 +199,7 @@ class Daemon:
     def _failed(self, error: EdgeError) -> None:
         """Say what is wrong and wait for a reason to try again."""
         log.error("%s", error)
+        self.n_failed += 1
         self.board.enter("error", str(error))
         self.notifier.say(f"READY=1\nSTATUS={error}")
         until_s = time.monotonic() + _RETRY_S

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from apps.daemon.controls import Controls, Hush
-from edge.errors import DeviceError
+from edge.errors import EdgeError
 from edge.frame import FRAME_NS, Pcm, silence
 from runtime.clock import Clock
+from runtime.sound.card.recovery import FIRST_WAIT_NS, LONGEST_WAIT_NS
 from runtime.sound.port import AudioPort, PortCounters
 
 log = logging.getLogger(__name__)
@@ -43,16 +44,26 @@ def level_db(pcm: Pcm) -> float:
 
 class GatePort:
     """Any port behind the switches. open_port: makes and opens the port; called on a helper thread
-    after a release. All other methods: from the loop's thread.
+    after a release. trouble: told why there is no sound, and "" once there is. All other methods:
+    from the loop's thread.
+
+    After a release the device may be gone when it is wanted again: that is no end of the
+    conversation. It is tried again after 0.25 s, then ever less often, at least every 4 s.
     """
 
     def __init__(
-        self, open_port: Callable[[], AudioPort], controls: Controls, clock: Clock
+        self,
+        open_port: Callable[[], AudioPort],
+        controls: Controls,
+        clock: Clock,
+        trouble: Callable[[str], None] = lambda _why: None,
     ) -> None:
         self._open_port, self._controls, self._clock = open_port, controls, clock
+        self._trouble = trouble
         self._port: AudioPort | None = None
         self._news: queue.SimpleQueue[AudioPort | Exception] = queue.SimpleQueue()
         self._opening = False
+        self._retry_at_ns, self._wait_ns = 0, FIRST_WAIT_NS
         self._hush = Hush(controls)
         self._n_hushed_quiet = _QUIET_FRAMES
         self._n_idle = 0
@@ -139,11 +150,24 @@ class GatePort:
             news = self._news.get_nowait()
             self._opening = False
             if isinstance(news, Exception):
-                raise DeviceError(f"the microphone cannot be opened again: {news}") from news
-            self._port, self._n_idle = news, 0
-        elif hears and not self._opening:
+                self._not_yet(news)
+                return
+            self._trouble("")
+            self._port, self._n_idle, self._wait_ns = news, 0, FIRST_WAIT_NS
+        elif hears and not self._opening and self._clock.now_ns() >= self._retry_at_ns:
             self._opening = True
             threading.Thread(target=self._fetch, daemon=True, name="edge-open-sound").start()
+
+    def _not_yet(self, error: Exception) -> None:
+        """Say that there is no device, and wait before the next attempt. Raises what no device can
+        be blamed for.
+        """
+        if not isinstance(error, EdgeError):
+            raise error
+        log.warning("the microphone cannot be opened again yet: %s", error)
+        self._trouble(f"the microphone cannot be opened again yet: {error}")
+        self._retry_at_ns = self._clock.now_ns() + self._wait_ns
+        self._wait_ns = min(2 * self._wait_ns, LONGEST_WAIT_NS)
 
     def _fetch(self) -> None:
         try:

@@ -49,7 +49,10 @@ class Replying:
             state.before = saying.draft.text or ""
         self.discard(state, saying.draft)
         events.append(Event("yielded", {"reply": heard, "why": why}))
-        events.append(Event("reply_ended", {"reply": heard, "interrupted": True}))
+        if saying.n_played:
+            events.append(Event("reply_ended", {"reply": heard, "interrupted": True}))
+        else:  # it had not begun: what would end here is the reply before it
+            events.append(Event("unsaid", {"why": why}))
 
     def is_stop_word(self, text: str) -> bool:
         """Whether text is a stop word and nothing else."""

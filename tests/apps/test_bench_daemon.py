@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from apps.bench.daemon import DaemonPlan, run_daemon_soak
+from apps.bench.daemon import DaemonPlan, grown_mb, run_daemon_soak
 from apps.session import Session
 from edge.config import Config
 from edge.frame import FRAME_SAMPLES
@@ -45,10 +45,17 @@ def test_commands_and_lost_cards_cost_no_frame_and_no_turn() -> None:
     assert found["frames"] == plan.n_frames
     assert found["missed_after_a_command"] <= found["missed"]
     assert found["commands"]["answered"] == 40
+    assert found["ended_by_error"] == 0
     assert found["history"]["same"] is True
     assert found["history"]["kept"] > 50
     assert found["cards_opened"] > 3  # at least one a conversation, and those that came back
     assert len(found["memory"]) > 100
+
+
+def test_growth_is_of_the_averages_and_not_of_two_moments() -> None:
+    assert grown_mb([100.0, 140.0, 100.0, 140.0]) == 0.0
+    assert grown_mb([100.0, 110.0, 120.0, 130.0]) == 20.0
+    assert grown_mb([100.0]) == 0.0
 
 
 def test_a_turn_that_is_not_kept_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

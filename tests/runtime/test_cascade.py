@@ -104,6 +104,18 @@ def test_talking_over_the_assistant_silences_it_and_keeps_what_was_heard() -> No
     assert loud_s(over[first_quiet:]) == 0
 
 
+def test_a_reply_that_was_silenced_before_its_first_sound_does_not_end_the_one_before() -> None:
+    world = World()
+    world.hear(tone(0.6))
+    world.until("reply_ended")
+    world.hushed = True
+    world.hear(tone(0.6))
+    dropped = events(world.until("unsaid"))
+    assert "reply_started" not in dropped
+    assert "reply_ended" not in dropped
+    assert world.engine.idle(world.state)
+
+
 def test_a_backchannel_only_makes_it_hold_its_breath() -> None:
     world = World()
     world.hear(tone(0.6))

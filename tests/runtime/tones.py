@@ -137,6 +137,7 @@ class World:
     config: CascadeConfig = field(default_factory=CascadeConfig)
     clock: ManualClock = field(default_factory=ManualClock)
     key_down: bool = False
+    hushed: bool = False
 
     def __post_init__(self) -> None:
         roles = Roles(
@@ -144,7 +145,7 @@ class World:
         )
         crew = Crew(*(InlineWorker() for _ in range(4)))
         maker = DraftMaker(roles, crew, CoreBudget(1), self.clock.now_ns)
-        self.engine = CascadeEngine(maker, self.config, lambda: self.key_down)
+        self.engine = CascadeEngine(maker, self.config, lambda: self.key_down, lambda: self.hushed)
         self.state: CascadeState = self.engine.start(seed=0, context=Context("be brief"))
         self.replies: list[Reply] = []
 

@@ -100,6 +100,24 @@ def test_without_a_microphone_it_says_so_and_goes_on_when_one_is_there(folder: P
         world.wait_for(speaking)
 
 
+def test_unmuting_without_a_card_goes_on_in_silence_until_there_is_one(folder: Path) -> None:
+    with running(folder) as world, world.client() as client:
+        world.wait_for(speaking)
+        client.ask("mute")
+        while world.n_open:
+            client.ask("status")
+        world.unplugged = True
+        assert client.ask("toggle")["muted"] is False
+        world.wait_for(lambda line: "no microphone" in str(line.get("error")))
+        assert client.ask("status")["state"] != "error"
+        world.wait_for(speaking)  # frames go on
+        world.unplugged = False
+        while not world.n_open:
+            client.ask("status")
+        world.wait_for(lambda line: line.get("event") == "state" and line["error"] == "")
+        assert len(world.loaded) == 1  # the same conversation
+
+
 def test_hostile_clients_harm_nobody(folder: Path) -> None:
     with running(folder) as world:
         world.wait_for(speaking)
