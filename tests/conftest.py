@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import signal
 import sys
 
 import pytest
@@ -25,6 +26,10 @@ def pytest_configure() -> None:
     # A test of speed is a test of the machine; a random test that fails must fail again.
     settings.register_profile("edgevoice", deadline=None, derandomize=True)
     settings.load_profile("edgevoice")
+    # Begun in the background by a shell, all programs of the tests would inherit that they ignore
+    # an interrupt, and the tests that interrupt them would wait for ever.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_unconfigure() -> None:

@@ -271,6 +271,10 @@ class LlamaContext:
             self._rows(self._lib.llama_get_logits_ith, n, self._n_vocab),
         )
 
+    def use_threads(self, n_threads: int) -> None:
+        """Compute with so many from the next call on (see ContextOptions.threads)."""
+        self._lib.llama_set_n_threads(self._require_open(), n_threads, n_threads)
+
     def forget(self, first_pos: int, end_pos: int = -1) -> None:
         """Drop positions first_pos..end_pos-1 from the cache (-1: to the end)."""
         for seq in range(self._options.n_seq):

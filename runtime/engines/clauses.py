@@ -8,6 +8,7 @@ from dataclasses import dataclass
 # A sentence ends at . ! ? (with quotes or brackets) before white space, or at a line break. Not
 # after an initial, a title or a number ("Dr. Smith", "3.5", "1. First").
 _SENTENCE = re.compile(r"[.!?…]+[\"')\]”’]*\s+|\n+")
+_MARK = re.compile(r"[.!?…]$")
 _SOFT = re.compile(r"[,;:—]\s+")
 _NOT_AN_END = re.compile(
     r"(\b(Mr|Mrs|Ms|Dr|Prof|St|vs|etc|e\.g|i\.e|No)|\b[A-Z]|(^|\s)\d+)\.\s+$", re.IGNORECASE
@@ -35,13 +36,19 @@ class ClauseState:
 
 
 def push(rules: ClauseRules, state: ClauseState, text: str) -> tuple[ClauseState, tuple[str, ...]]:
-    """Add a piece of text; returns the clauses that are complete now, stripped and not empty."""
+    """Add a piece of text; returns the clauses that are complete now, stripped and not empty.
+
+    The first sentence ends at its mark, without waiting for the next piece to show that it does.
+    """
     rest, n, out = state.rest + text, state.n_clauses, []
     while (end := _clause_end(rules, rest, first=n == 0)) is not None:
         clause, rest = rest[:end].strip(), rest[end:]
         if clause:
             out.append(clause)
             n += 1
+    if n == 0 and _MARK.search(rest) and not _NOT_AN_END.search(rest + " "):
+        out.append(rest.strip())
+        rest, n = "", 1
     return ClauseState(rest, n), tuple(out)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,6 +27,10 @@ from runtime.models.llm import Sampling
 from runtime.trace import Span
 
 Float32 = NDArray[np.float32]
+
+# Between the user's last word and the reply nothing but the language model computes, most of the
+# time. More than this many cores gain little: what is left waits for memory.
+_LANGUAGE_CORES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +212,7 @@ class DraftMaker:
             writing, draft.writing = draft.writing, None
         if writing is None:
             said = messages(draft.conversation, draft.text or "")
-            with self.cores.core(Urgency.LANGUAGE):
+            with self._language_cores(chat_state):
                 watch = Stopwatch()
                 draft.whole_p = self.roles.chat.completeness(chat_state, said)
                 self._note(draft, "llm_whole", watch)
@@ -218,7 +223,7 @@ class DraftMaker:
                     return
         first = draft.n_written == 0
         while wanted():
-            with self.cores.core(Urgency.LANGUAGE):
+            with self._language_cores(chat_state):
                 watch = Stopwatch()
                 piece = next(writing, None)
                 self._note(draft, "llm_first" if first else "llm", watch)
@@ -234,6 +239,15 @@ class DraftMaker:
                     draft.writing = writing
                     return
         self._finish(draft)
+
+    @contextmanager
+    def _language_cores(self, chat_state: object) -> Iterator[None]:
+        with self.cores.core(Urgency.LANGUAGE, most=_LANGUAGE_CORES) as n_cores:
+            self.roles.chat.use_cores(chat_state, n_cores)
+            try:
+                yield
+            finally:
+                self.roles.chat.use_cores(chat_state, 1)
 
     def _hand_over(self, draft: Draft, clauses: tuple[str, ...]) -> None:
         for text in clauses:

@@ -71,6 +71,9 @@ class Chat(Protocol):
         wanted: Callable[[], bool] = ...,
     ) -> Iterator[str]: ...
 
+    def use_cores(self, state: Any, n_cores: int) -> None:
+        """Compute with so many from the next call on; 1 at the start."""
+
     def finish(self, state: Any) -> None: ...
 
 

@@ -145,6 +145,10 @@ class ChatModel:
         if tail := decoder.decode(b"", True):
             yield tail
 
+    def use_cores(self, state: ChatState, n_cores: int) -> None:
+        """Compute with so many threads from the next call on; they must be free."""
+        state.context.use_threads(n_cores)
+
     def finish(self, state: ChatState) -> None:
         """Free a conversation's cache."""
         state.context.close()

@@ -46,6 +46,19 @@ def test_the_first_clause_may_end_at_a_comma_and_short_ones_may_not() -> None:
     )
 
 
+def test_the_first_sentence_does_not_wait_for_the_next_piece() -> None:
+    state, done = push(ClauseRules(), ClauseState(), "It is Paris.")
+    assert done == ("It is Paris.",)
+    state, done = push(ClauseRules(), state, " It is large.")
+    assert done == ()
+    assert finish(state) == ("It is large.",)
+
+
+@pytest.mark.parametrize("unfinished", ["It costs 3.", "Ask Dr.", "At 5 a.m.", "It is", "By J."])
+def test_a_mark_that_may_not_be_an_end_is_waited_for(unfinished: str) -> None:
+    assert push(ClauseRules(), ClauseState(), unfinished)[1] == ()
+
+
 def test_an_empty_stream_has_no_clause() -> None:
     assert cut([]) == []
     assert cut(["  ", "\n"]) == []

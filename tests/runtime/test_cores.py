@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 
 import pytest
 
-from runtime.cores import CoreBudget, Urgency, available_cores
+from runtime.cores import CoreBudget, Urgency, available_cores, n_running
 
 
 def test_there_is_at_least_one_core() -> None:
@@ -35,6 +37,62 @@ def test_no_more_holders_than_cores() -> None:
         thread.join()
     assert holding == 0
     assert 1 <= most <= 2
+
+
+def test_more_cores_are_taken_only_while_they_are_free_and_nobody_waits() -> None:
+    budget = CoreBudget(3, lambda: 1)
+    with budget.core(Urgency.LANGUAGE, most=2) as n_held:
+        assert n_held == 2
+        with budget.core(Urgency.LANGUAGE, most=2) as n_more:
+            assert n_more == 1
+    with budget.core(Urgency.VOICE) as n_held:
+        assert n_held == 1
+    with budget.core(Urgency.LANGUAGE, most=8) as n_held:
+        assert n_held == 3  # all have been given back
+
+
+@pytest.mark.parametrize(("running", "n_held"), [(1, 4), (2, 3), (4, 1), (9, 1), (None, 3)])
+def test_cores_on_which_other_programs_compute_are_left_to_them(
+    running: int | None, n_held: int
+) -> None:
+    with CoreBudget(4, lambda: running).core(Urgency.LANGUAGE, most=4) as found:
+        assert found == n_held
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what runs")
+def test_a_program_that_computes_is_noticed() -> None:
+    busy = [
+        subprocess.Popen([sys.executable, "-c", "while True: pass"])
+        for _ in range(available_cores())
+    ]
+    try:
+        seen = max(n_running() or 0 for _ in range(2_000))
+    finally:
+        for program in busy:
+            program.kill()
+            program.wait()
+    assert seen > len(busy)
+
+
+def test_a_waiter_gets_the_core_that_another_might_have_taken_too() -> None:
+    budget, held, waiting = CoreBudget(2, lambda: 1), [], []
+
+    def work() -> None:
+        with budget.core(Urgency.LANGUAGE, most=2) as n_held:
+            held.append(n_held)
+            both.wait(10)
+
+    both = threading.Barrier(2)
+    with budget.core(Urgency.VOICE, most=2):
+        for _ in range(2):
+            thread = threading.Thread(target=work)
+            thread.start()
+            waiting.append(thread)
+        while len(budget._waiting) < 2:
+            pass
+    for thread in waiting:
+        thread.join()
+    assert held == [1, 1]
 
 
 def test_the_most_urgent_waiter_is_served_first() -> None:

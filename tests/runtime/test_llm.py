@@ -60,6 +60,17 @@ def test_a_kept_prefix_changes_no_word(chat: ChatModel, state: ChatState) -> Non
     chat.finish(empty)
 
 
+def test_the_number_of_cores_changes_no_number(chat: ChatModel, state: ChatState) -> None:
+    found = []
+    for n_cores in (1, 2):
+        other = chat.start(seed=0, opening=messages(PROMPT, ""))
+        chat.use_cores(other, n_cores)
+        whole_p = chat.completeness(other, messages(PROMPT, "What do bees make?"))
+        found.append((whole_p, answer(chat, other, "What do bees make?")))
+        chat.finish(other)
+    assert found[0] == found[1]
+
+
 def test_the_opening_is_evaluated_only_once(chat: ChatModel, state: ChatState) -> None:
     again = chat.start(seed=0, opening=messages(PROMPT, ""))
     assert again.tokens == state.tokens

@@ -105,6 +105,9 @@ class CountingChat:
                 return
             yield word + " "
 
+    def use_cores(self, state: Any, n_cores: int) -> None:
+        assert n_cores >= 1
+
     def finish(self, state: Any) -> None:
         return None
 
