@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from export.mini.workshop import Workshop
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
+_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 _TOLD_EVERY = 100
 
 folder_option = click.option(
@@ -115,6 +116,13 @@ def codec(
 @click.option(
     "--conversations", type=click.IntRange(0), help="A proof of its own on so many different ones."
 )
+@click.option(
+    "--from",
+    "earlier",
+    type=(_FILE, _FILE),
+    metavar="RUN TOKENIZER",
+    help="Start a new run from an earlier one; it may have had another tokenizer.",
+)
 @json_option
 def lm(
     folder: Path | None,
@@ -124,17 +132,19 @@ def lm(
     finish: int,
     seed: int | None,
     conversations: int | None,
+    earlier: tuple[Path, Path] | None,
     as_json: bool,
 ) -> None:
     """Train the multistream model on the finished codec's codes."""
     from export.mini.curves import draw_curves, told
-    from export.mini.workshop import lm_recipe, lm_trainer
+    from export.mini.workshop import Earlier, lm_recipe, lm_trainer
 
     shop, recipe = _proof_of(folder, seed, conversations), replace(lm_recipe(), stage=stage)
     recipe = recipe if seed is None else replace(recipe, seed=seed)
     if conversations is not None:
         recipe = replace(recipe, n_conversations=conversations)
-    trainer = lm_trainer(shop, recipe, device, _counter("codes"))
+    start = Earlier(*earlier) if earlier else None
+    trainer = lm_trainer(shop, recipe, device, _counter("codes"), start)
     if finish:
         _refuse_finished_proof(shop)
         trainer.finish(finish, shop.lm_finished(stage), _teller())

@@ -17,13 +17,17 @@ from edge.errors import ModelDamagedError
 
 @dataclass(slots=True)
 class RunState:
-    """How far a run is. curve: one row of figures every so many steps. phase: what it did last."""
+    """How far a run is. curve: one row of figures every so many steps. phase: what it did last.
+
+    before: steps of the run that it started from; wall_s has the time of both.
+    """
 
     step: int = 0
     phase: str = ""
     wall_s: float = 0.0
     curve: list[dict[str, float]] = field(default_factory=list)
     hardware: str = ""
+    before: int = 0
 
 
 def save_run(

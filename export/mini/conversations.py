@@ -8,7 +8,7 @@ seed alone. The assistant's silence is what the codec makes of zeros.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ Codes = NDArray[np.int64]
 
 _N = 8
 _SILENT_FRAMES = 40
+_EXAM_STARTS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ class Maker:
     def make(self, seed: Sequence[int], n_frames: int, keys: Sequence[str] = ()) -> Conversation:
         """One conversation of exactly n_frames. keys: only these intents, () for all."""
         rng = np.random.default_rng(seed)
-        draft = _Draft(self, rng, n_frames)
+        draft = _Draft(self, rng, n_frames, self.manners)
         asks = [u for u in self._asks if u.key in keys] if keys else self._asks
         manners = self.manners
         now = int(rng.integers(*manners.first_pause))
@@ -91,6 +92,15 @@ class Maker:
             ask = asks[int(rng.integers(len(asks)))]
             now = draft.exchange(ask, now)
             now += int(rng.integers(*manners.pause))
+        return draft.done()
+
+    def exam(self, ask: Utterance, n_frames: int) -> Conversation:
+        """One question in a quiet room and its answer, without anything else."""
+        plain = replace(
+            self.manners, interrupted=0.0, agreed=0.0, again=0.0, recalled=0.0, noisy_room=0.0
+        )
+        draft = _Draft(self, np.random.default_rng(0), n_frames, plain)
+        draft.exchange(ask, _EXAM_STARTS)
         return draft.done()
 
     def reply(self, key: str) -> Utterance:
@@ -124,20 +134,22 @@ class Maker:
 class _Draft:
     """A conversation while it is made."""
 
-    def __init__(self, maker: Maker, rng: np.random.Generator, n_frames: int) -> None:
-        self.maker, self.rng, self.n = maker, rng, n_frames
+    def __init__(
+        self, maker: Maker, rng: np.random.Generator, n_frames: int, manners: Manners
+    ) -> None:
+        self.maker, self.rng, self.n, self.manners = maker, rng, n_frames, manners
         quiet = maker.silence(n_frames)
         self.text = np.full(n_frames, PADDING, np.int64)
         self.own, self.user = quiet.copy(), quiet.copy()
         self.heard = np.full(n_frames, -1, np.int64)
         self.speaks = np.zeros(n_frames, bool)
         self.turns: list[tuple[Utterance, int, int]] = []
-        if rng.random() < maker.manners.noisy_room:
+        if rng.random() < manners.noisy_room:
             self._fill_with_noise()
 
     def exchange(self, ask: Utterance, now: int) -> int:
         """A question from frame `now` on and its answer; returns the frame where both are over."""
-        manners, rng = self.maker.manners, self.rng
+        manners, rng = self.manners, self.rng
         ended = self.says(ask, now)
         start = ended + int(rng.integers(manners.answer_after[0], manners.answer_after[1] + 1))
         reply = self.maker.reply(ask.key)
@@ -162,7 +174,7 @@ class _Draft:
 
     def follows_up(self, key: str, now: int) -> int:
         """At times: "say that again" or "what did I just say", and the answer to it."""
-        manners, rng = self.maker.manners, self.rng
+        manners, rng = self.manners, self.rng
         recall, chance = self.maker.recall(key), rng.random()
         reply = self.maker.reply(key)
         if recall is not None and chance < manners.recalled:

@@ -1,7 +1,8 @@
 """The decoder alone, after the codes are settled: the assistant's voice, over and over.
 
 Encoder and codebooks stay what they are, so clips are encoded once and crops are drawn as codes
-with their sound. First spectra alone are learnt, then a judge of spectra joins in.
+with their sound. What is learnt is spectra and the envelopes that make words understood; a judge of
+spectra can join in, but has not paid so far.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from export.mini.codec_train import CodecRecipe, Trainee
 from export.mini.codec_use import TrainedCodec
 from export.mini.corpus import Shard
 from export.mini.judges import SpectralJudge, judged_apart, pleased
-from export.mini.losses import SpectralLoss
+from export.mini.losses import EnvelopeLoss, SpectralLoss
 from export.mini.trainer import Trainer
 
 Progress = Callable[[int, int], None]
@@ -51,7 +52,8 @@ class DecoderRecipe:
     linear_weight: float = 1.0
     hinge_weight: float = 0.1
     match_weight: float = 1.0
-    judge_from: int = 4000
+    envelope_weight: float = 2.0
+    judge_from: int = 1_000_000
     judge_every: int = 2
     reply_share: float = 0.3
     other_share: float = 0.1
@@ -120,6 +122,7 @@ class DecoderTrainer(Trainer):
         self.recipe, self.device = recipe, device
         self._groups = _groups(pieces, recipe)
         self.net, self.loss = Trainee(codec), SpectralLoss().to(device)
+        self.envelopes = EnvelopeLoss().to(device)
         settled = load_run(frozen, self.net)
         self.judge = SpectralJudge(recipe.seed)
         self.both = nn.ModuleDict({"codec": self.net, "judge": self.judge}).to(device)
@@ -169,8 +172,10 @@ class DecoderTrainer(Trainer):
         made = codec.decode(codec.quantizer.decode(codes))
         made = made[:, recipe.lead_frames * FRAME_SAMPLES :]
         mel, linear = self.loss(made, pcm)
-        losses = {"mel": mel, "linear": linear}
+        envelope = self.envelopes(made, pcm)
+        losses = {"mel": mel, "linear": linear, "envelope": envelope}
         total = recipe.mel_weight * mel + recipe.linear_weight * linear
+        total = total + recipe.envelope_weight * envelope
         self.optimizer.zero_grad(set_to_none=True)
         if self.state.step >= recipe.judge_from:
             losses |= self._judge(made, pcm)

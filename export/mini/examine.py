@@ -71,9 +71,11 @@ def answers_report(
     report: dict[str, Any] = {}
     delays: list[int] = []
     errors, total, silent = 0, 0, 0
+    first_list = {ask for intent in intents.all_intents() for ask in intent.asks}
     for split in _SPLITS:
         asked = _spread(bank.of("ask", split), n_each)
         right_text = right_sound = 0
+        of_first: list[bool] = []
         mistakes: Counter[str] = Counter()
         for done, u in enumerate(asked):
             tail = np.zeros(_LISTEN_FRAMES * FRAME_SAMPLES, np.float32)
@@ -82,6 +84,8 @@ def answers_report(
             right = words_of(heard.text) == words_of(replies[u.key])
             right_text += right
             right_sound += words_of(said) == words_of(replies[u.key])
+            if u.text in first_list:
+                of_first.append(right)
             if not right:
                 mistakes[f"{u.key}: {heard.text}"] += 1
             missed, n = word_errors(heard.text, said)
@@ -94,11 +98,17 @@ def answers_report(
         n = max(1, len(asked))
         report[split] = {"n": len(asked), "right_by_text": right_text / n,
                          "right_by_sound": right_sound / n,
+                         "of_first_list": _share(of_first),
                          "mistakes": dict(mistakes.most_common(8))}  # fmt: skip
     report["reply_wer_to_inner_text"] = errors / max(1, total)
     report["starts_after_ms_p50"] = float(np.median(delays)) if delays else None
     report["no_reply"] = silent
     return report
+
+
+def _share(right: Sequence[bool]) -> dict[str, Any]:
+    """How many of the questions were phrasings of the intents' first lists, and right ones."""
+    return {"n": len(right), "right_by_text": sum(right) / max(1, len(right))}
 
 
 def follow_up_report(

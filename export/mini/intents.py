@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from export.mini.numbers import number_words
 
-Split = Literal["train", "held-out"]
+Split = Literal["train", "validation", "held-out"]
 
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday", "Monday")
 _MONTHS = (
@@ -31,23 +31,68 @@ _TIMER_MINUTES = (*range(1, 21), 25, 30, 40, 45, 50, 60, 90)
 class Intent:
     """key: its name. asks: phrasings, without punctuation that is not spoken. reply: the answer.
 
-    topic: what it is about.
+    topic: what it is about. more: phrasings that came later; their split leaves that of asks alone.
     """
 
     key: str
     asks: tuple[str, ...]
     reply: str
     topic: str
+    more: tuple[str, ...] = ()
 
     def split(self, ask: str) -> Split:
-        """A fifth of the phrasings, at least one of every intent, is held out."""
-        ranked = sorted(self.asks, key=lambda text: zlib.crc32(f"{self.key}|{text}".encode()))
-        n_held_out = max(1, len(ranked) // 5)
-        return "held-out" if ask in ranked[:n_held_out] else "train"
+        """Of each list a fifth of the phrasings, at least one of every intent, is held out.
+
+        Of the later ones, those that hold a held-out phrasing of the first list are held out too,
+        unless trained ones hold it; those that say what a trained one says, please aside, are
+        trained on; and one more is neither trained on nor examined: it tells how training goes.
+        """
+        first = _ranked(self.key, self.asks)
+        n_first = max(1, len(first) // 5)
+        held_out, trained = first[:n_first], first[n_first:]
+        if ask in first:
+            return "held-out" if ask in held_out else "train"
+        if any(_plain(ask) == _plain(other) for other in trained):
+            return "train"
+        ranked = _ranked(self.key, self.more)
+        n_more = max(1, len(ranked) // 5)
+        if ask in ranked[:n_more] or any(_tells(ask, other, trained) for other in held_out):
+            return "held-out"
+        return "validation" if ask == ranked[n_more] else "train"
 
     def asked(self, split: Split) -> tuple[str, ...]:
         """Its phrasings of one side of the split, in their own order."""
-        return tuple(ask for ask in self.asks if self.split(ask) == split)
+        return tuple(ask for ask in self.every if self.split(ask) == split)
+
+    @property
+    def every(self) -> tuple[str, ...]:
+        """All its phrasings, the first ones first."""
+        return (*self.asks, *self.more)
+
+
+def _ranked(key: str, asks: Sequence[str]) -> list[str]:
+    """In an order that says nothing about them."""
+    return sorted(asks, key=lambda text: zlib.crc32(f"{key}|{text}".encode()))
+
+
+def _plain(ask: str) -> list[str]:
+    """Its words without what is said out of politeness."""
+    words = "".join(c if c.isalnum() or c == "'" else " " for c in ask.lower()).split()
+    return [word for word in words if word != "please"]
+
+
+def _tells(ask: str, held_out: str, trained: Sequence[str]) -> bool:
+    """Whether ask holds a held-out phrasing that no trained one holds."""
+    if _plain(ask) == _plain(held_out):
+        return True
+    return _holds(ask, held_out) and not any(_holds(other, held_out) for other in trained)
+
+
+def _holds(ask: str, other: str) -> bool:
+    """Whether other's words, several of them, are in ask one after the other."""
+    whole, part = _plain(ask), _plain(other)
+    spans = (whole[i : i + len(part)] for i in range(len(whole) - len(part) + 1))
+    return len(part) > 1 and part in spans
 
 
 # They act on the conversation, not on a table: the conversation maker knows what they mean.
@@ -95,6 +140,13 @@ def _tables() -> dict[str, Any]:
     return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
+@cache
+def _more() -> dict[str, tuple[str, ...]]:
+    """Later phrasings by intent or kind of intent."""
+    path = Path(__file__).parent / "configs" / "more_asks.toml"
+    return {key: tuple(asks) for key, asks in tomllib.loads(path.read_text("utf-8")).items()}
+
+
 def all_intents() -> tuple[Intent, ...]:
     """Every intent of the table, in a fixed order; keys are unique."""
     return (*_talk(), *_capitals(), *_facts(), *_timers(), *_calendar(), *_arithmetic())
@@ -121,36 +173,42 @@ def recalled(intent: Intent) -> str:
     return f"You said, {intent.asked('train')[0]}"
 
 
-def _make(key: str, asks: Sequence[str], reply: str, topic: str, **words: str) -> Intent:
-    spoken = tuple(ask.format(**words) for ask in asks)
-    return Intent(key, spoken, reply.format(**words), topic.format(**words))
+def _make(
+    key: str, asks: Sequence[str], reply: str, topic: str, more: Sequence[str] = (), **words: str
+) -> Intent:
+    spoken, later = (tuple(ask.format(**words) for ask in group) for group in (asks, more))
+    return Intent(key, spoken, reply.format(**words), topic.format(**words), later)
 
 
 def _talk() -> Iterator[Intent]:
     for row in _tables()["talk"]:
         topic = row["key"].replace("-", " ")
-        yield Intent(row["key"], tuple(row["asks"]), row["reply"], topic)
+        more = _more().get(row["key"], ())
+        yield Intent(row["key"], tuple(row["asks"]), row["reply"], topic, more)
 
 
 def _capitals() -> Iterator[Intent]:
     asks = _tables()["capital_asks"]
     for country, city in _tables()["capitals"]:
         key = f"capital-{country.replace(' ', '-')}"
-        yield _make(key, asks, "{b}.", "the capital of {a}", a=country, b=city)
+        topic, more = "the capital of {a}", _more()["capital"]
+        yield _make(key, asks, "{b}.", topic, more, a=country, b=city)
 
 
 def _facts() -> Iterator[Intent]:
     for number, row in enumerate(_tables()["fact"]):
         plain = row["asks"][0].rstrip("?.")
-        more = (f"Can you tell me, {plain[0].lower()}{plain[1:]}?", f"Please, {plain.lower()}?")
-        yield Intent(f"fact-{number}", (*row["asks"], *more), row["reply"], f"the {row['topic']}")
+        kind = (f"Can you tell me, {plain[0].lower()}{plain[1:]}?", f"Please, {plain.lower()}?")
+        key, topic = f"fact-{number}", f"the {row['topic']}"
+        yield Intent(key, (*row["asks"], *kind), row["reply"], topic, _more().get(key, ()))
 
 
 def _timers() -> Iterator[Intent]:
     for minutes in _TIMER_MINUTES:
         words = {"n": number_words(minutes), "m": "minute" if minutes == 1 else "minutes"}
         asks = _tables()["timer_asks"]
-        yield _make(f"timer-{minutes}", asks, "Timer set for {n} {m}.", "a timer", **words)
+        reply, more = "Timer set for {n} {m}.", _more()["timer"]
+        yield _make(f"timer-{minutes}", asks, reply, "a timer", more, **words)
 
 
 def _calendar() -> Iterator[Intent]:
@@ -170,6 +228,7 @@ def _arithmetic() -> Iterator[Intent]:
     )
     for name, result in kinds:
         asks = [*_tables()["arithmetic_asks"], *_tables()["more_arithmetic_asks"][name]]
+        more = [*_more()["arithmetic"], *_more()[name]]
         for a in range(1, 13):
             for b in range(1, 13):
                 if (name == "minus" and b >= a) or (name == "times" and 1 in (a, b)):
@@ -177,4 +236,4 @@ def _arithmetic() -> Iterator[Intent]:
                 words = {"a": number_words(a), "b": number_words(b), "o": name}
                 reply = f"{number_words(result(a, b)).capitalize()}."
                 topic = f"{words['a']} {name} {words['b']}"
-                yield _make(f"{name}-{a}-{b}", asks, reply, topic, **words)
+                yield _make(f"{name}-{a}-{b}", asks, reply, topic, more, **words)

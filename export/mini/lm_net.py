@@ -122,9 +122,10 @@ def lm_shapes(sizes: LmSizes) -> dict[str, tuple[int, ...]]:
 class LmNet(nn.Module):
     """Delayed token streams to hidden states, text logits and own codes' logits."""
 
-    def __init__(self, sizes: LmSizes, seed: int) -> None:
+    def __init__(self, sizes: LmSizes, seed: int, dropout: float = 0.0) -> None:
+        """dropout: of what each temporal layer adds, while training."""
         super().__init__()
-        self.sizes = sizes
+        self.sizes, self.dropout = sizes, nn.Dropout(dropout)
         generator = torch.Generator().manual_seed(seed)
         self.values = nn.ParameterDict()
         for name, shape in lm_shapes(sizes).items():
@@ -163,11 +164,12 @@ class LmNet(nn.Module):
                 turned(h[0], rope), turned(h[1], rope), h[2], attn_mask=mask
             )
             h = h.transpose(1, 2).flatten(2)
-            x = x + functional.linear(h, self[f"{prefix}.self_attn.out_projs.0.weight"])
+            h = functional.linear(h, self[f"{prefix}.self_attn.out_projs.0.weight"])
+            x = x + self.dropout(h)
             h = rms_norm(x, self[f"{prefix}.norm2.alpha"])
             gate, up = functional.linear(h, self[f"{prefix}.gating.linear_in.weight"]).chunk(2, -1)
             h = functional.silu(gate) * up
-            x = x + functional.linear(h, self[f"{prefix}.gating.linear_out.weight"])
+            x = x + self.dropout(functional.linear(h, self[f"{prefix}.gating.linear_out.weight"]))
         hidden = rms_norm(x, self["out_norm.alpha"])
         return hidden, functional.linear(hidden, self["text_linear.weight"])
 

@@ -8,6 +8,7 @@ is time; `finish` lets the rate fall on a copy, so that the run itself can go on
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,10 @@ from torch.nn import functional
 from export.mini.checkpoints import RunState, hardware_text, load_run
 from export.mini.conversations import Conversation, Maker
 from export.mini.lm_net import LmNet, LmSizes, delayed
-from export.mini.text_pieces import PADDING
+from export.mini.text_pieces import END_OF_PADDING, PADDING
 from export.mini.trainer import Trainer
+
+_EXAM_FRAMES, _EXAM_BATCH = 90, 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,9 @@ class LmRecipe:
     frames of a batch on which own codes are learnt. padding_weight: of text tokens that are
     padding. first_code_weight: of own codebook 1 against each of the others. user_noise: share of
     the user's codes that are replaced by random ones, so that no single code is relied on.
+    user_cut: share of conversations in which that happens to all the user's codebooks from a
+    random one on: the first ones say what was said, the last ones by whom. dropout: of what each
+    temporal layer adds. tell_every: steps between looks at the phrasings kept for that.
     """
 
     sizes: LmSizes
@@ -47,6 +53,10 @@ class LmRecipe:
     first_code_weight: float = 3.0
     heard_weight: float = 0.5
     user_noise: float = 0.08
+    user_cut: float = 0.0
+    dropout: float = 0.0
+    weight_decay: float = 1e-2
+    tell_every: int = 200
     save_every: int = 50
 
 
@@ -65,7 +75,7 @@ class Listener(nn.Module):
 
     def __init__(self, recipe: LmRecipe) -> None:
         super().__init__()
-        self.lm = LmNet(recipe.sizes, recipe.seed)
+        self.lm = LmNet(recipe.sizes, recipe.seed, recipe.dropout)
         torch.manual_seed(recipe.seed)
         self.ears = nn.Linear(recipe.sizes.dim, recipe.sizes.text_card)
 
@@ -97,14 +107,15 @@ class LmTrainer(Trainer):
         self.recipe, self.maker, self.device = recipe, maker, device
         self.net = Listener(recipe).to(device)
         optimizer = torch.optim.AdamW(
-            self.net.parameters(), recipe.learning_rate, betas=(0.9, 0.95), weight_decay=1e-2,
-            fused=True,
+            self.net.parameters(), recipe.learning_rate, betas=(0.9, 0.95),
+            weight_decay=recipe.weight_decay, fused=True,
         )  # fmt: skip
         if path.is_file():
             state = load_run(path, self.net, optimizer)
         else:
             state = RunState(phase="run", hardware=hardware_text(device))
         super().__init__(recipe, path, self.net, self.net, optimizer, state)
+        self._kept = [maker.exam(u, _EXAM_FRAMES) for u in maker.bank.of("ask", "validation")]
 
     def _draw(self) -> Batch:
         recipe, made = self.recipe, []
@@ -116,7 +127,10 @@ class LmTrainer(Trainer):
         batch = collate(made, self.device)
         rng = np.random.default_rng((recipe.seed, self.state.step, 5))
         user = batch.tokens[:, 1 + recipe.sizes.n_own :]
-        wrong = torch.from_numpy(rng.random(user.shape) < recipe.user_noise).to(self.device)
+        noisy = rng.random(user.shape) < recipe.user_noise
+        for place in np.flatnonzero(rng.random(len(user)) < recipe.user_cut):
+            noisy[place, int(rng.integers(2, recipe.sizes.n_user)) :] = True
+        wrong = torch.from_numpy(noisy).to(self.device)
         other = torch.from_numpy(rng.integers(0, recipe.sizes.card, user.shape)).to(self.device)
         user[wrong] = other[wrong]
         return batch
@@ -129,7 +143,15 @@ class LmTrainer(Trainer):
         torch.autograd.backward(total)
         norm = nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
         self.optimizer.step()
-        return losses | {"gradient": norm}
+        losses |= {"gradient": norm}
+        if self._kept and (self.state.step + 1) % self.recipe.tell_every == 0:
+            right = [replies_right(self.net.eval(), batch) for batch in self._kept_batches()]
+            losses["validation"] = torch.cat(right).float().mean()
+        return losses
+
+    def _kept_batches(self) -> Iterator[Batch]:
+        for first in range(0, len(self._kept), _EXAM_BATCH):
+            yield collate(self._kept[first : first + _EXAM_BATCH], self.device)
 
 
 def lm_losses(net: Listener, batch: Batch, recipe: LmRecipe, step: int) -> dict[str, Tensor]:
@@ -168,6 +190,20 @@ def lm_losses(net: Listener, batch: Batch, recipe: LmRecipe, step: int) -> dict[
     return {"text": text, "codes": code_loss, "heard": ears, "words": words}
 
 
+@torch.no_grad()
+def replies_right(net: Listener, batch: Batch) -> Tensor:
+    """Bool (batch,): whether every piece of the reply is the likeliest of all, given the former.
+
+    Padding is left out: when a reply begins is not asked here.
+    """
+    columns = delayed(batch.tokens, net.lm.sizes)
+    _, logits = net.lm(columns[:, :, :-1])
+    wanted = columns[:, 0, 1:]
+    logits[:, :, [END_OF_PADDING, PADDING]] = -torch.inf
+    quiet = (wanted == PADDING) | (wanted == END_OF_PADDING)
+    return (quiet | (logits.argmax(-1) == wanted)).all(1)
+
+
 def _depth_rows(speaks: Tensor, n: int, seed: tuple[int, int]) -> Tensor:
     """Which frames of a flattened batch to learn codes on: four in five where it speaks."""
     rng = np.random.default_rng((*seed, 3))
@@ -179,20 +215,6 @@ def _depth_rows(speaks: Tensor, n: int, seed: tuple[int, int]) -> Tensor:
     n_loud = min(len(loud), n * 4 // 5)
     chosen = [rng.permutation(loud)[:n_loud], rng.permutation(quiet)[: n - n_loud]]
     return torch.from_numpy(np.sort(np.concatenate(chosen)).astype(np.int64))
-
-
-def start_from_codebooks(lm: LmNet, tables: Tensor, seed: int) -> None:
-    """Give codes that sound alike embeddings that are alike: project the codec's own vectors.
-
-    tables: (8, card, width) of the codec. Own and user streams of a codebook get other projections.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for k in range(lm.sizes.n_streams):
-            table = tables[k % len(tables)].float()
-            table = (table - table.mean(0)) / table.std().clamp(min=1e-6)
-            turn = torch.randn(table.shape[1], lm.sizes.dim, generator=generator)
-            lm[f"emb.{k}.weight"][: len(table)] = 0.4 * table @ turn * table.shape[1] ** -0.5
 
 
 def recipe_fields() -> tuple[str, ...]:

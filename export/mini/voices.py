@@ -23,7 +23,7 @@ from runtime.models.tts import Voice, trim
 
 ASSISTANT = "hibari-heart"
 _LOUDNESS_DB = -24.0
-_TIMEOUT_S = 60
+_TIMEOUT_S = 600
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,7 +117,7 @@ def make_data(
 def spoken_words() -> list[str]:
     """Every sentence of the little world: the tokenizer's training text."""
     everything = intents.all_intents()
-    asks = [ask for intent in everything for ask in intent.asks]
+    asks = [ask for intent in everything for ask in intent.every]
     replies = [intent.reply for intent in everything] * 5
     controls = [ask for control in intents.CONTROLS for ask in control.asks]
     recalls = [intents.recalled(intent) for intent in intents.core_intents()]
@@ -188,15 +188,41 @@ def conversation_maker(shop: Workshop, stage: str, device: str, progress: Progre
     return Maker(bank, open_pieces(shop.pieces), codec.encode)
 
 
-def lm_trainer(shop: Workshop, recipe: LmRecipe, device: str, progress: Progress) -> LmTrainer:
-    """A trainer that stands where the stage's run left off; a new one starts from the codebooks."""
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """A run of the multistream model to start a new one from, and its tokenizer."""
+
+    run: Path
+    pieces: Path
+
+
+def lm_trainer(
+    shop: Workshop,
+    recipe: LmRecipe,
+    device: str,
+    progress: Progress,
+    earlier: Earlier | None = None,
+) -> LmTrainer:
+    """A trainer that stands where the stage's run left off.
+
+    A new run starts from the codebooks, or from an earlier one. Raises UsageError where one is
+    given though the stage's run has begun.
+    """
     import torch
 
-    from export.mini.lm_train import LmTrainer, start_from_codebooks
+    from export.mini.lm_start import start_from_codebooks, start_from_run
+    from export.mini.lm_train import LmTrainer
+    from export.mini.text_pieces import open_pieces
 
     maker = conversation_maker(shop, recipe.stage, device, progress)
     trainer = LmTrainer(recipe, maker, shop.lm_run(recipe.stage), device)
-    if trainer.state.step == 0:
+    if earlier is not None:
+        if trainer.state.step:
+            raise UsageError(f"{shop.lm_run(recipe.stage)}: has begun; move it away to use --from")
+        old, new = open_pieces(earlier.pieces), open_pieces(shop.pieces)
+        state = start_from_run(trainer.net, recipe, earlier.run, old, new)
+        trainer.state.before, trainer.state.wall_s = state.before + state.step, state.wall_s
+    elif trainer.state.step == 0:
         quantizer = frozen_codec(shop).net.quantizer
         levels = range(recipe.sizes.n_own)
         tables = torch.stack([quantizer.entries(level) for level in levels])

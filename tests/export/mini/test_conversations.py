@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -47,7 +49,7 @@ def _bank() -> Bank:
         first += n
     codes = np.concatenate([np.full((8, u.n_frames), 10 + i) for i, u in enumerate(rows)], 1)
     audio = np.zeros(first * FRAME_SAMPLES, np.int16)
-    return Bank(audio, tuple(rows), codes.astype(np.int16))
+    return Bank((audio,), tuple(rows), codes.astype(np.int16))
 
 
 def _silent(pcm: np.ndarray) -> np.ndarray:
@@ -63,11 +65,38 @@ def test_there_are_several_hundred_intents_with_keys_of_their_own() -> None:
 
 def test_every_intent_has_phrasings_on_both_sides_of_the_split() -> None:
     for intent in intents.all_intents():
-        trained, held_out = intent.asked("train"), intent.asked("held-out")
-        assert trained
-        assert held_out
-        assert set(trained).isdisjoint(held_out)
-        assert len(trained) + len(held_out) == len(set(intent.asks))
+        sides = [set(intent.asked(side)) for side in ("train", "validation", "held-out")]
+        assert sides[0]
+        assert sides[2]
+        assert sum(map(len, sides)) == len(set().union(*sides)) == len(set(intent.every))
+
+
+def test_later_phrasings_leave_the_first_ones_where_they_were() -> None:
+    for intent in intents.all_intents():
+        first = replace(intent, more=())
+        assert all(intent.split(ask) == first.split(ask) for ask in intent.asks)
+
+
+def test_no_later_phrasing_brings_a_held_out_one_into_training() -> None:
+    for intent in intents.core_intents():
+        first = replace(intent, more=())
+        known = {_said(ask) for ask in first.asked("train")}
+        trained = [_said(ask) for ask in intent.asked("train") if ask in intent.more]
+        for held_out in map(_said, first.asked("held-out")):
+            assert held_out not in trained
+            if " " in held_out and not any(f" {held_out} " in f" {ask} " for ask in known):
+                assert not any(f" {held_out} " in f" {ask} " for ask in trained)
+
+
+def _said(ask: str) -> str:
+    words = re.findall(r"[a-z0-9']+", ask.lower())
+    return " ".join(word for word in words if word != "please")
+
+
+def test_every_core_intent_is_asked_in_many_ways() -> None:
+    for intent in intents.core_intents():
+        assert len(intent.every) >= 20
+        assert len(intent.asked("train")) >= 15
 
 
 def test_numbers_are_spoken_as_people_speak_them() -> None:
@@ -166,6 +195,16 @@ def test_what_did_i_just_say_brings_the_users_words_back(pieces: object) -> None
     pairs = _followed_up(manners, pieces)
     assert pairs
     assert set(pairs) == {(11, 18)}
+
+
+def test_an_exam_is_one_question_and_its_answer(pieces: object) -> None:
+    manners = Manners(interrupted=1.0, again=1.0, noisy_room=1.0)
+    maker = Maker(_bank(), pieces, _silent, manners)
+    made = maker.exam(maker.bank.of("ask")[1], N_FRAMES)
+    (turn,) = made.turns
+    assert turn[0].key == "name"
+    assert made.tokens[1, turn[2]] == 11
+    assert set(np.unique(made.tokens[1])) == {1, 11}
 
 
 def test_interrupted_replies_fall_silent_soon(pieces: object) -> None:

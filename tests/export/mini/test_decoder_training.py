@@ -17,6 +17,8 @@ from export.mini.codec_train import CodecRecipe, Trainee  # noqa: E402
 from export.mini.codec_use import TrainedCodec  # noqa: E402
 from export.mini.decoder_train import DecoderRecipe, DecoderTrainer, Piece  # noqa: E402
 from export.mini.judges import SpectralJudge, judged_apart, pleased  # noqa: E402
+from export.mini.losses import EnvelopeLoss  # noqa: E402
+from export.mini.metrics import estoi  # noqa: E402
 from export.mini.quantizer import Quantizer  # noqa: E402
 
 SIZES = MimiConfig(
@@ -24,7 +26,7 @@ SIZES = MimiConfig(
     codebook_dim=8, n_codebooks=4, bins=32,
 )  # fmt: skip
 CODEC = CodecRecipe(sizes=SIZES)
-RECIPE = DecoderRecipe(n_crops=2, crop_frames=4, lead_frames=1, judge_from=4, warm_up_steps=1)
+RECIPE = DecoderRecipe(n_crops=2, crop_frames=7, lead_frames=1, judge_from=4, warm_up_steps=1)
 
 
 def _piece(codec: TrainedCodec, kind: str) -> Piece:
@@ -82,8 +84,8 @@ def test_crops_come_from_their_step(trainer: DecoderTrainer) -> None:
     assert torch.equal(one[0], two[0])
     assert torch.equal(one[1], two[1])
     assert not torch.equal(one[1], other[1])
-    assert one[0].shape == (2, 4, 5)
-    assert one[1].shape == (2, 4 * FRAME_SAMPLES)
+    assert one[0].shape == (2, 4, 8)
+    assert one[1].shape == (2, 7 * FRAME_SAMPLES)
 
 
 def test_a_judge_learns_to_tell_tones_from_noise() -> None:
@@ -122,3 +124,19 @@ def test_every_level_of_codes_comes_nearer_to_the_latent() -> None:
             made = narrow @ quantizer.outward[1].T + semantic @ quantizer.outward[0].T
             apart.append(float((made.transpose(1, 2) - wanted).square().mean()))
     assert apart == sorted(apart, reverse=True)
+
+
+def test_envelopes_are_alike_as_far_as_words_are_understood() -> None:
+    rng = np.random.default_rng(0)
+    t = np.arange(2 * 24_000) / 24_000
+    voice = np.sin(2 * np.pi * 180 * t + 9 * np.sin(2 * np.pi * 3 * t)) * (1 + np.sin(19 * t))
+    voice += 0.3 * rng.standard_normal(len(t)) * (np.sin(11 * t) > 0)
+    pcm, loss = (0.05 * voice).astype(np.float32), EnvelopeLoss()
+    plain = torch.from_numpy(pcm)[None]
+    assert float(loss(plain, plain)) == pytest.approx(0, abs=1e-4)
+    found = []
+    for level in (0.003, 0.03, 0.1):
+        other = (pcm + level * rng.standard_normal(len(pcm))).astype(np.float32)
+        found.append(1 - float(loss(torch.from_numpy(other)[None], plain)))
+        assert found[-1] == pytest.approx(estoi(pcm, other), abs=0.12)
+    assert found == sorted(found, reverse=True)

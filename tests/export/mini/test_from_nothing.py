@@ -17,7 +17,6 @@ pytestmark = [
 ]
 torch = pytest.importorskip("torch", reason="training is torch")
 
-from edge.frame import FRAME_SAMPLES  # noqa: E402
 from edge.store import ModelStore  # noqa: E402
 from export.mimi_config import MimiConfig  # noqa: E402
 from export.mini import intents, workshop  # noqa: E402
@@ -87,9 +86,7 @@ def test_ten_conversations_are_learnt_and_the_artifact_holds_them(
     voice.train(8, _unheard)
     voice.finish(4, shipped, _unheard)
     asked = bank.of("ask")[0]
-    start = asked.first_frame * FRAME_SAMPLES
-    piece = bank.audio[start : start + asked.n_frames * FRAME_SAMPLES]
-    sound = np.asarray(piece / np.float32(32767), np.float32)
+    sound = bank.sound_of(asked)
     assert np.array_equal(open_codec(shipped, CODEC).encode(sound), codec.encode(sound))
     maker = Maker(bank, pieces, codec.encode)
     learner = LmTrainer(LM, maker, tmp_path / "lm.safetensors")

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 torch = pytest.importorskip("torch", reason="training is torch")
 
+from export.mini.checkpoints import RunState, save_run  # noqa: E402
 from export.mini.lm_net import LmNet, LmSizes, delayed, lm_shapes  # noqa: E402
-from export.mini.lm_train import Batch, Listener, LmRecipe, lm_losses  # noqa: E402
+from export.mini.lm_start import shared_pieces, start_from_run  # noqa: E402
+from export.mini.lm_train import (  # noqa: E402
+    Batch,
+    Listener,
+    LmRecipe,
+    lm_losses,
+    replies_right,
+)
+from export.mini.text_pieces import PADDING, open_pieces, train_pieces  # noqa: E402
 from export.mini.workshop import CONFIGS, codec_recipe, lm_recipe  # noqa: E402
 from export.moshi_checkpoint import expected_shapes  # noqa: E402
 from export.moshi_config import parse_config  # noqa: E402
@@ -83,6 +93,48 @@ def test_a_few_steps_learn_one_batch() -> None:
         optimizer.step()
         seen.append(float(losses["text"].detach() + losses["codes"].detach()))
     assert seen[-1] < 0.6 * seen[0]
+
+
+def test_an_earlier_run_hands_over_what_both_tokenizers_know(tmp_path: Path) -> None:
+    pytest.importorskip("sentencepiece")
+    said = ["see the sea", "see the tea", "at ease", "she eats", "the heat", "quite so", "quiet, sea"]
+    for name, sentences in (("old", said[:-2]), ("new", said)):
+        train_pieces(sentences, SIZES.text_card - 6, tmp_path / name)
+    old, new = open_pieces(tmp_path / "old"), open_pieces(tmp_path / "new")
+    rows = shared_pieces(old, new)
+    assert all(old.id_to_piece(b) == new.id_to_piece(a) for a, b in rows.items())
+    fresh = set(range(new.vocab_size())) - set(rows)
+    assert fresh
+    recipe = LmRecipe(SIZES, seed=1)
+    earlier, net = Listener(recipe), Listener(replace(recipe, seed=2))
+    start = {name: value.detach().clone() for name, value in net.named_parameters()}
+    save_run(tmp_path / "run", earlier, None, RunState(step=5, wall_s=9.0))
+    assert start_from_run(net, recipe, tmp_path / "run", old, new).step == 5
+    theirs = dict(earlier.named_parameters())
+    for name, value in net.named_parameters():
+        if not (name.startswith("ears") or "text_" in name):
+            assert torch.equal(value, theirs[name]), name
+    for name in ("lm.values.text_linear/weight", "ears.bias"):
+        value = dict(net.named_parameters())[name]
+        assert all(torch.equal(value[a], theirs[name][b]) for a, b in rows.items())
+        assert all(torch.equal(value[row], start[name][row]) for row in fresh)
+
+
+def test_a_reply_is_right_where_every_piece_of_it_is() -> None:
+    net = Listener(LmRecipe(SIZES)).eval()
+    tokens = _tokens(12)
+    tokens[:, 0] = PADDING
+    batch = Batch(tokens, torch.full((2, 12), -1), torch.ones(2, 12, dtype=torch.bool))
+    assert replies_right(net, batch).tolist() == [True, True]
+    columns = delayed(tokens, SIZES)
+    with torch.no_grad():
+        logits = net.lm(columns[:, :, :-1])[1]
+    logits[:, :, [0, PADDING]] = -torch.inf
+    # The first piece of both replies stands in frame 4: the likeliest one, and another.
+    likeliest = logits[:, 4].argmax(-1)
+    tokens[0, 0, 4] = likeliest[0]
+    tokens[1, 0, 4] = 5 if likeliest[1] != 5 else 6
+    assert replies_right(net, batch).tolist() == [True, False]
 
 
 def test_committed_recipes_fit_together() -> None:
