@@ -69,6 +69,17 @@ def load_run(
     return run
 
 
+def run_state(path: Path) -> RunState:
+    """How far a saved run is, without its weights. Raises ModelDamagedError."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as stream:
+            return RunState(**json.loads((stream.metadata() or {})["run"]))
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise ModelDamagedError(f"{path}: holds no record of a run; choose a checkpoint") from error
+
+
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {
         name.removeprefix(prefix): value

@@ -97,7 +97,7 @@ def test_a_few_steps_learn_one_batch() -> None:
 
 def test_an_earlier_run_hands_over_what_both_tokenizers_know(tmp_path: Path) -> None:
     pytest.importorskip("sentencepiece")
-    said = ["see the sea", "see the tea", "at ease", "she eats", "the heat", "quite so", "quiet, sea"]
+    said = ["see the sea", "see the tea", "at ease", "she eats", "the heat", "quite", "quiet, sea"]
     for name, sentences in (("old", said[:-2]), ("new", said)):
         train_pieces(sentences, SIZES.text_card - 6, tmp_path / name)
     old, new = open_pieces(tmp_path / "old"), open_pieces(tmp_path / "new")
