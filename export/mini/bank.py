@@ -298,8 +298,8 @@ def open_bank(folder: Path, codec_name: str, encode: Encode, progress: Progress)
     codecs apart, such as a hash. Raises ModelMissingError where no bank is.
     """
     bank, codes, end = open_sound(folder), [], 0
-    for place, folder_of_part in enumerate(_parts(folder)):
-        first, end = end, end + len(bank.audio[place]) // FRAME_SAMPLES
+    for audio, folder_of_part in zip(bank.audio, _parts(folder), strict=False):
+        first, end = end, end + len(audio) // FRAME_SAMPLES
         path = folder_of_part / f"codes-{codec_name}.npy"
         if not path.is_file():
             mine = [u for u in bank.utterances if first <= u.first_frame < end]

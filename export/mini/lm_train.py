@@ -128,8 +128,8 @@ class LmTrainer(Trainer):
         rng = np.random.default_rng((recipe.seed, self.state.step, 5))
         user = batch.tokens[:, 1 + recipe.sizes.n_own :]
         noisy = rng.random(user.shape) < recipe.user_noise
-        for place in np.flatnonzero(rng.random(len(user)) < recipe.user_cut):
-            noisy[place, int(rng.integers(2, recipe.sizes.n_user)) :] = True
+        for row in np.flatnonzero(rng.random(len(user)) < recipe.user_cut):
+            noisy[row, int(rng.integers(2, recipe.sizes.n_user)) :] = True
         wrong = torch.from_numpy(noisy).to(self.device)
         other = torch.from_numpy(rng.integers(0, recipe.sizes.card, user.shape)).to(self.device)
         user[wrong] = other[wrong]
@@ -201,7 +201,8 @@ def replies_right(net: Listener, batch: Batch) -> Tensor:
     wanted = columns[:, 0, 1:]
     logits[:, :, [END_OF_PADDING, PADDING]] = -torch.inf
     quiet = (wanted == PADDING) | (wanted == END_OF_PADDING)
-    return (quiet | (logits.argmax(-1) == wanted)).all(1)
+    right: Tensor = quiet | (logits.argmax(-1) == wanted)
+    return right.all(1)
 
 
 def _depth_rows(speaks: Tensor, n: int, seed: tuple[int, int]) -> Tensor:

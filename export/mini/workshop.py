@@ -160,7 +160,8 @@ def decoder_trainer(shop: Workshop, stage: str, device: str, progress: Progress)
     from export.mini.decoder_train import DecoderRecipe, DecoderTrainer, collect_pieces
 
     codec, recipe = frozen_codec(shop, device), DecoderRecipe()
-    bank, kept = open_sound(shop.bank(stage)), shop.folder / f"decoder-codes-{codec.name}.npy"
+    bank = open_sound(shop.bank(stage))
+    kept = shop.folder / f"decoder-codes-{stage}-{codec.name}.npy"
     pieces = collect_pieces(codec, open_shards(shop.corpus), bank, recipe, kept, progress)
     return DecoderTrainer(
         codec_recipe(), recipe, pieces, shop.decoder_run, shop.codec_frozen, device
