@@ -1,4 +1,5 @@
-"""A conversation on one time line: both waveforms, whose turn it was, and what was decided when."""
+"""A conversation on one time line: both waveforms, whose turn it was, what was decided when, and
+what the models did meanwhile."""
 
 from __future__ import annotations
 
@@ -22,6 +23,17 @@ _COLOURS = {
     "user_held": "#b03060",
     "yielded": "#b03060",
 }
+# The workers' stages from the first to the last; a stage without a row is not drawn.
+_STAGES = {
+    "asr_ahead": "recogniser, ahead",
+    "llm_ahead": "prompt, ahead",
+    "asr": "recogniser",
+    "turn": "end of turn?",
+    "llm_whole": "whole sentence?",
+    "llm": "language model",
+    "tts": "voice",
+}
+_SAME_ROW = {"llm_first": "llm"}
 
 
 def draw(recording: Recording, path: Path, *, title: str) -> None:
@@ -31,13 +43,14 @@ def draw(recording: Recording, path: Path, *, title: str) -> None:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingPackageError("matplotlib", extra="plots", needed_for="a picture") from error
-    figure = Figure(figsize=(12, 4.5), layout="constrained")
+    figure = Figure(figsize=(12, 6), layout="constrained")
     FigureCanvasAgg(figure)
-    user, turns, reply = figure.subplots(3, 1, sharex=True, height_ratios=(3, 1.4, 3))
+    user, turns, work, reply = figure.subplots(4, 1, sharex=True, height_ratios=(3, 2.2, 3, 3))
     figure.suptitle(title)
     _waveform(user, recording.user, "user", "#2a7f3f")
     _waveform(reply, recording.reply, "assistant", "#20508f")
     _phases(turns, recording)
+    _work(work, recording)
     reply.set_xlabel("seconds")
     figure.savefig(path, dpi=110)
 
@@ -67,7 +80,25 @@ def _phases(axes: Any, recording: Recording) -> None:
         if kind in _COLOURS:
             axes.axvline(at_s, color=_COLOURS[kind], linewidth=0.8)
             axes.annotate(
-                kind.removeprefix("user_"), (at_s, 1.6), rotation=60, fontsize=6, va="bottom"
+                kind.removeprefix("user_"),
+                (at_s, 1.55),
+                xytext=(2, 0),
+                rotation=45,
+                fontsize=7,
+                textcoords="offset points",
+                va="bottom",
             )
     axes.set_yticks([0, 1], ["reply", "turn"])
-    axes.set_ylim(-0.6, 3.2)
+    axes.set_ylim(-0.6, 4.6)
+
+
+def _work(axes: Any, recording: Recording) -> None:
+    """A bar for each stage of each worker."""
+    rows = {stage: -row for row, stage in enumerate(_STAGES)}
+    for began_s, ended_s, name in recording.stages:
+        row = rows.get(_SAME_ROW.get(name, name))
+        if row is not None:
+            axes.barh(row, ended_s - began_s, left=began_s, height=0.7, color="#555")
+    axes.set_yticks(list(rows.values()), list(_STAGES.values()), fontsize=7)
+    axes.set_ylim(min(rows.values()) - 0.6, 0.6)
+    axes.grid(axis="x", linewidth=0.3)

@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from apps.bench.questions import Question
 from apps.session import Session, TurnLog, cleared
 from edge.frame import FRAME_SAMPLES, SAMPLE_RATE_HZ, Frame, Pcm, Reply
+from runtime.engines.facts import stream_s
 from runtime.sound.files import FilePort
 from runtime.sound.port import AudioPort
 from runtime.trace import Trace
@@ -35,11 +36,45 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """What one conversation sounded like: both sides float32 24 kHz, and its events with times."""
+    """What one conversation sounded like: both sides float32 24 kHz, and its events with times.
+
+    events: (seconds, kind, why). stages: what the workers did, (began, ended, name), seconds.
+    """
 
     user: Pcm
     reply: Pcm
     events: tuple[tuple[float, str, str], ...]
+    stages: tuple[tuple[float, float, str], ...]
+
+
+class Recorder:
+    """Keeps what a session hears, says and does; real time only."""
+
+    def __init__(self) -> None:
+        self._heard: list[Pcm] = []
+        self._said: list[Pcm] = []
+        self.marks: list[tuple[float, str, str]] = []
+        self._stages: list[tuple[float, float, str]] = []
+
+    def observe(self, frame: Frame, reply: Reply) -> None:
+        """Take what was heard and said in a frame."""
+        self._heard.append(frame.pcm)
+        self._said.append(reply.pcm)
+        at_s = (frame.index + 1) * FRAME_SAMPLES / SAMPLE_RATE_HZ
+        for event in reply.events:
+            facts = event.facts
+            if event.kind == "stage":
+                began, ended = (
+                    stream_s(frame, cast("int", facts[key])) for key in ("began_ns", "ended_ns")
+                )
+                self._stages.append((began, ended, str(facts["name"])))
+            else:
+                self.marks.append((at_s, event.kind, str(facts.get("why", ""))))
+
+    def recording(self) -> Recording:
+        """All of it so far."""
+        pcm = np.concatenate(self._heard), np.concatenate(self._said)
+        return Recording(*pcm, tuple(self.marks), tuple(self._stages))
 
 
 def asked(question: Question, path: Path, end_s: float) -> Asked:
@@ -57,20 +92,11 @@ def ask(
 
     behind: puts something behind the user's voice.
     """
-    log, heard, said, marks = TurnLog(), [], [], []
-
-    def observe(frame: Frame, reply: Reply) -> None:
-        heard.append(frame.pcm)
-        said.append(reply.pcm)
-        for event in reply.events:
-            if event.kind != "stage":
-                at_s = (frame.index + 1) * FRAME_SAMPLES / SAMPLE_RATE_HZ
-                marks.append((at_s, event.kind, str(event.facts.get("why", ""))))
-
+    log, recorder = TurnLog(), Recorder()
     cpu = time.process_time()
     port = behind(FilePort([item.path], session.clock))
     clear = cleared(session.config.audio, port, echo=False)
-    session.talk(clear, trace=trace, log=log, also=observe)
+    session.talk(clear, trace=trace, log=log, also=recorder.observe)
     row: dict[str, Any] = {
         "question": item.name,
         "cpu_s": round(time.process_time() - cpu, 2),
@@ -85,13 +111,13 @@ def ask(
         row["right"] = (
             bool(re.search(item.fact, row["reply"], re.IGNORECASE)) if item.fact else None
         )
-    ended = [at for at, kind, _ in marks if kind == "user_ended"]
+    ended = [at for at, kind, _ in recorder.marks if kind == "user_ended"]
     row["cut_off"] = item.end_s is not None and any(at < item.end_s for at in ended)
     row["replies_cut"] = sum(bool(t["interrupted"]) for t in log.turns)
     row["half_answered"] = item.end_s is not None and any(
         t["reply_start_s"] < item.end_s for t in log.turns
     )
-    return row, Recording(np.concatenate(heard), np.concatenate(said), tuple(marks))
+    return row, recorder.recording()
 
 
 def run_bench(
