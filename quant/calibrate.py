@@ -1,8 +1,8 @@
 """`edge quantize calibrate`: speech streamed through a float model, what its weights meet noted.
 
 A multistream model hears each clip and then silence in which it answers; its main transformer is
-watched inside llama.cpp. A codec encodes and decodes each clip; its graphs give out what enters
-every product and convolution.
+watched inside llama.cpp, its depth graph runs once more on what it was given. A codec encodes and
+decodes each clip. Watched graphs give out what enters every product and convolution.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ from quant.subject import Part, Subject, load_editor
 
 if TYPE_CHECKING:
     from runtime.models.mimi import MimiCodec
+    from runtime.models.mimi_state import SideState
 
 Progress = Callable[[str, int, int], None]
 # Runs one clip's frames, float32 (n, 1920), and adds what it sees to a calibration.
 Watch = Callable[[Float32, Calibration], None]
 
+_DATA_FOLDER = "session.model_external_initializers_file_folder_path"
 _ANSWER_S = 4.0  # of silence after each clip, in which a multistream model answers
 
 
@@ -55,8 +57,8 @@ def calibrate(
     part = out.with_name(f".{out.name}.calibrating")
     total = _begun(part, subject, settings)
     wanted = {one.sha256: one for one in speech.utterances}
-    total = total if set(total.speech) <= set(wanted) else Calibration(subject.fingerprint)
-    total.settings = settings
+    if not set(total.speech) <= set(wanted):
+        total = Calibration(subject.fingerprint, settings=settings)
     n_skipped = 0
     for done, sha256 in enumerate(sorted(wanted)):
         on_progress("running speech", done, len(wanted))
@@ -122,7 +124,7 @@ def _watcher(subject: Subject, codec: Path | None) -> tuple[Watch, str]:
                 "--codec DIR"
             )
         mimi = MimiCodec(codec or inside)
-        return _watch_streams(subject, mimi), f"streams {mimi.fingerprint} {_ANSWER_S}"
+        return _watch_streams(subject, mimi), f"streams and depth {mimi.fingerprint} {_ANSWER_S}"
     raise UsageError(
         f"{subject.path}: speech streams through codecs and multistream models; a "
         f"{subject.section} model is calibrated by its own maker's tools (--calibration reads "
@@ -135,11 +137,16 @@ def _watch_streams(subject: Subject, codec: MimiCodec) -> Watch:
     from runtime.models.moshi import MoshiModel
 
     labels = {item.name: item.label for item in subject.items if item.part.engine == "gguf"}
-    target = Calibration()
+    depth = next((_Watched(part) for part in subject.parts if part.engine == "blocks"), None)
+    hearing: list[Calibration] = []  # the one that the clip at hand is noted in
 
     def receive(name: str, rows: Float32) -> None:
         if name in labels:
-            target.add(labels[name], rows)
+            hearing[0].add(labels[name], rows)
+
+    def receive_depth(feeds: Mapping[str, Any]) -> None:
+        if depth is not None:
+            depth.run(feeds, hearing[0])
 
     model = MoshiModel(subject.path, on_product=receive)
     n_user = model.spec.layout.n_user
@@ -150,8 +157,8 @@ def _watch_streams(subject: Subject, codec: MimiCodec) -> Watch:
         for frame in np.concatenate([frames, silence]):
             state, these = codec.encode(state, frame)
             codes.append(these[:n_user])
-        target.seen = found.seen
-        follow(model, np.array(codes), None)
+        hearing[:] = [found]
+        follow(model, np.array(codes), None, on_depth=receive_depth)
 
     return watch
 
@@ -169,15 +176,23 @@ def _watch_codec(subject: Subject) -> Watch:
         states = {name: SideState(ring, manifest.graph(name)) for name in (ENCODER, DECODER)}
         for pcm in frames:
             states[ENCODER].buffers["pcm"][:] = pcm
-            sides[ENCODER].run(states[ENCODER], found)
+            _advance(sides[ENCODER], states[ENCODER], found)
             states[DECODER].buffers["codes"][:] = states[ENCODER].buffers["codes"]
-            sides[DECODER].run(states[DECODER], found)
+            _advance(sides[DECODER], states[DECODER], found)
 
     return watch
 
 
+def _advance(side: _Watched, state: SideState, found: Calibration) -> None:
+    """One frame of a codec's stream."""
+    outputs = side.run(state.inputs[state.parity], found)
+    for name, buffer in state.outputs[state.parity].items():
+        buffer[...] = outputs[name]
+    state.advance()
+
+
 class _Watched:
-    """One graph of a codec that gives out what enters its weights as well."""
+    """A graph that gives out what enters its weights as well."""
 
     def __init__(self, part: Part) -> None:
         from onnx import TensorProto, helper
@@ -185,7 +200,8 @@ class _Watched:
         from quant.onnx_weights import weights_of
         from runtime.backends.ort import open_session
 
-        editor = load_editor(part.path)
+        # Data beside the graph stay where they are: a large model is not held twice.
+        editor = load_editor(part.path, whole=part.engine == "graph")
         graph = editor.model.graph
         self._watched: dict[str, list[tuple[str, int]]] = {}
         kinds = {w.name: w.label for w in weights_of(editor) if w.kind in ("matmul", "conv")}
@@ -199,17 +215,18 @@ class _Watched:
             if name not in there:
                 graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
         self._inputs = {value.name for value in graph.input}
-        self._session = open_session(editor.model.SerializeToString(), name=part.path.name)
+        self._session = open_session(
+            editor.model.SerializeToString(),
+            name=part.path.name,
+            config={_DATA_FOLDER: str(part.path.parent)},
+        )
 
-    def run(self, state: Any, found: Calibration) -> None:
-        """One frame of a stream, its state advanced."""
-        feeds: Mapping[str, Any] = state.inputs[state.parity]
+    def run(self, feeds: Mapping[str, Any], found: Calibration) -> Mapping[str, Any]:
+        """Run it once, note what entered, and give all outputs."""
         outputs = self._session.run(feeds)
         for name, targets in self._watched.items():
             values = feeds[name] if name in self._inputs else outputs[name]
             for label, axis in targets:
                 rows = np.moveaxis(values, axis, -1)
                 found.add(label, np.ascontiguousarray(rows).reshape(-1, rows.shape[-1]))
-        for name, buffer in state.outputs[state.parity].items():
-            buffer[...] = outputs[name]
-        state.advance()
+        return outputs

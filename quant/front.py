@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from edge.store import size_text
-from quant.search import Found, Option, Point
+from quant.mixes import Found, Mixes, Uniform
+from quant.search import Checked
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 760, 420, 90, 60
 _STYLE = (
@@ -17,75 +18,57 @@ _STYLE = (
     "text-align:right;border-bottom:1px solid #ddd}td:first-child{text-align:left}"
     "svg{width:100%;height:auto}"
 )
+# What a decibel of each kind is of.
+_KINDS: Mapping[str, str] = {
+    "weights": "weights over their error",
+    "tokens": "lead of the best entry over noise in the codec's choice of codes",
+    "sound": "sound of the same codes over its change",
+}
+Place = Callable[[float, float], tuple[float, float]]
 
 
 @dataclass(frozen=True, slots=True)
-class Uniform:
-    """All weights in one precision, or the nearest more precise one that they can take."""
+class Picture:
+    """What a page shows. checked: both made whole and run; None where that was not done."""
 
-    precision: str
-    size_bytes: int
-    damage: float
-
-
-def uniforms(options: Mapping[str, Sequence[Option]]) -> tuple[Uniform, ...]:
-    """One for each precision that any weight can take, largest first."""
-    names = list(dict.fromkeys(one.precision for found in options.values() for one in found))
-    order = {name: i for i, name in enumerate(names)}
-    made = []
-    for name in names:
-        taken = []
-        for found in options.values():
-            at_most = [one for one in found if order[one.precision] <= order[name]]
-            taken.append(at_most[-1] if at_most else found[0])
-        size, damage = sum(one.size_bytes for one in taken), sum(one.damage for one in taken)
-        made.append(Uniform(name, size, damage))
-    return tuple(sorted(made, key=lambda one: -one.size_bytes))
+    mixes: Mixes
+    found: Found
+    uniform: Sequence[Uniform]
+    than: Uniform | None = None
+    checked: Checked | None = None
 
 
-def better(front: Sequence[Point], than: Uniform) -> tuple[Point | None, Point | None]:
-    """The smallest mix of no more damage, and the least damaged of no more size."""
-    small = [one for one in front if one.damage <= than.damage]
-    mild = [one for one in front if one.size_bytes <= than.size_bytes]
-    return (
-        min(small, key=lambda one: one.size_bytes, default=None),
-        min(mild, key=lambda one: one.damage, default=None),
-    )
+def better(mixes: Mixes, than: Uniform) -> tuple[Found, Found]:
+    """The smallest mix of no more damage of any kind, and the least damaged of no more size."""
+    return mixes.within(than.damages), mixes.of_size(than.size_bytes)
 
 
-def page(title: str, found: Found, compared: Sequence[Uniform]) -> str:
+def page(title: str, shown: Picture) -> str:
     """A whole page of HTML that needs nothing else."""
-    rows = []
-    for one in compared:
-        if one.damage <= 0:
-            continue
-        small, mild = better(found.front, one)
-        as_good = size_text(small.size_bytes) if small else "none"
-        as_small = f"{_db(mild.damage):.1f} dB" if mild and mild.damage > 0 else "none"
-        rows.append(
-            f"<tr><td>all {html.escape(one.precision)}</td><td>{size_text(one.size_bytes)}</td>"
-            f"<td>{_db(one.damage):.1f} dB</td><td>{as_good}</td><td>{as_small}</td></tr>"
-        )
+    kinds = shown.mixes.weighed.every_kind
+    than = f", 0 dB being that of all {shown.than.precision}" if shown.than else ""
+    worse = "the worse of these, " if len(kinds) > 1 else ""
+    about = "; ".join(f"<b>{kind}</b>: {_KINDS[kind]}" for kind in kinds)
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width">'
         f"<title>{html.escape(title)}</title><style>{_STYLE}</style>"
-        f"<h1>{html.escape(title)}</h1>{svg(found, compared)}"
-        "<p>Expected signal over noise, from each weight rounded alone: what a mix really does is "
-        "for <code>edge measure</code> to say.</p><table><tr><th></th><th>weights</th>"
-        "<th>expected</th><th>a mix as good has</th><th>a mix as small has</th></tr>"
-        f"{''.join(rows)}</table></html>\n"
+        f"<h1>{html.escape(title)}</h1>{svg(shown)}"
+        f"<p>Upwards: {worse}in decibels{than}. {about}.</p>"
+        "<p>Expected from each weight rounded alone; on other sound it is for "
+        f"<code>edge measure</code> to say.</p>{_table(shown)}{_checked(shown)}</html>\n"
     )
 
 
-def svg(found: Found, compared: Sequence[Uniform]) -> str:
-    """The picture: size to the right, expected signal over noise upwards, both as they are."""
-    points = [(one.size_bytes, _db(one.damage)) for one in found.front if one.damage > 0]
-    dots = [(one.size_bytes, _db(one.damage), one.precision) for one in compared if one.damage > 0]
-    chosen = (found.size_bytes, _db(found.damage)) if found.damage > 0 else None
-    every = [*points, *((x, y) for x, y, _ in dots)] or [(1, 0.0), (2, 1.0)]
-    low_x, high_x = min(x for x, _ in every), max(x for x, _ in every)
-    low_y, high_y = min(y for _, y in every), max(y for _, y in every)
+def svg(shown: Picture) -> str:
+    """The picture: size to the right, expected quality upwards, both as they are."""
+    worst = shown.mixes.worst
+    points = _drawn([(p.size_bytes, p.damage, "") for p in shown.mixes.front()])
+    dots = _drawn([(u.size_bytes, worst(u.damages), u.precision) for u in shown.uniform])
+    chosen = _drawn([(shown.found.size_bytes, shown.found.damage, "")])
+    every = [*points, *dots] or [(1, 0.0, ""), (2, 1.0, "")]
+    low_x, high_x = min(one[0] for one in every), max(one[0] for one in every)
+    low_y, high_y = min(one[1] for one in every), max(one[1] for one in every)
 
     def at(x: float, y: float) -> tuple[float, float]:
         right = (x - low_x) / max(1, high_x - low_x) * (_WIDTH - _LEFT - 90)
@@ -96,27 +79,67 @@ def svg(found: Found, compared: Sequence[Uniform]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
         'aria-label="size against expected quality" font-family="sans-serif" font-size="13">'
     )
+    path = " ".join("{},{}".format(*at(x, y)) for x, y, _ in points)
     parts = [
         head,
         f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="#fff"/>',
         *_axes(low_x, high_x, low_y, high_y, at),
-        f'<polyline fill="none" stroke="#0a6" stroke-width="2" points="{_path(points, at)}"/>',
+        f'<polyline fill="none" stroke="#0a6" stroke-width="2" points="{path}"/>',
     ]
     for x, y, name in dots:
         cx, cy = at(x, y)
         parts.append(f'<circle cx="{cx}" cy="{cy}" r="5" fill="#c30"/>')
         parts.append(f'<text x="{cx + 8}" y="{cy + 15}" fill="#c30">all {html.escape(name)}</text>')
-    if chosen:
-        cx, cy = at(*chosen)
+    for x, y, _ in chosen:
+        cx, cy = at(x, y)
         parts += [
             f'<circle cx="{cx}" cy="{cy}" r="7" fill="none" stroke="#06c" stroke-width="2"/>',
-            f'<text x="{cx + 10}" y="{cy - 8}" fill="#06c">chosen</text>',
+            f'<text x="{cx - 10}" y="{cy - 10}" fill="#06c" text-anchor="end">chosen</text>',
         ]
     return "".join([*parts, "</svg>"])
 
 
-def _axes(low_x: float, high_x: float, low_y: float, high_y: float, at: object) -> list[str]:
-    assert callable(at)
+def _table(shown: Picture) -> str:
+    """Every uniform file beside the mixes that beat it."""
+    kinds = shown.mixes.weighed.every_kind
+    rows = []
+    for one in shown.uniform:
+        if max(one.damages.values()) <= 0:
+            continue
+        small, mild = better(shown.mixes, one)
+        rows.append(
+            f"<tr><td>all {html.escape(one.precision)}</td><td>{size_text(one.size_bytes)}</td>"
+            f"<td>{_decibels(one.damages, kinds)}</td><td>{size_text(small.size_bytes)}</td>"
+            f"<td>{_decibels(mild.damages, kinds)}</td></tr>"
+        )
+    return (
+        f"<table><tr><th></th><th>weights</th><th>{' / '.join(kinds)}</th><th>a mix as good has"
+        f"</th><th>a mix as small has</th></tr>{''.join(rows)}</table>"
+    )
+
+
+def _checked(shown: Picture) -> str:
+    """What the whole files did when they were run."""
+    checked = shown.checked
+    if checked is None or shown.than is None:
+        return ""
+    kinds = shown.mixes.weighed.every_kind
+    head = "".join(f"<th>{kind}</th>" for kind in kinds)
+    rows = "".join(
+        f"<tr><td>{html.escape(name)}</td><td>{size_text(size)}</td>"
+        f"{''.join(f'<td>{_db(damages[kind]):.1f} dB</td>' for kind in kinds)}</tr>"
+        for name, size, damages in (
+            (f"all {shown.than.precision}", checked.uniform_file_bytes, checked.uniform_damages),
+            ("chosen", checked.file_bytes, checked.damages),
+        )
+    )
+    return (
+        "<p>Made whole and run on the same sound:</p>"
+        f"<table><tr><th></th><th>files</th>{head}</tr>{rows}</table>"
+    )
+
+
+def _axes(low_x: float, high_x: float, low_y: float, high_y: float, at: Place) -> list[str]:
     parts = []
     for i in range(5):
         x = low_x + (high_x - low_x) * i / 4
@@ -133,11 +156,15 @@ def _axes(low_x: float, high_x: float, low_y: float, high_y: float, at: object) 
     return [*parts, f"<text {place}>weights</text>"]
 
 
-def _path(points: Sequence[tuple[int, float]], at: object) -> str:
-    assert callable(at)
-    return " ".join("{},{}".format(*at(x, y)) for x, y in points)
+def _drawn(found: Sequence[tuple[int, float, str]]) -> list[tuple[int, float, str]]:
+    """With decibels for damages; what does none has no place in the picture."""
+    return [(size, _db(damage), name) for size, damage, name in found if damage > 0]
+
+
+def _decibels(damages: Mapping[str, float], kinds: Sequence[str]) -> str:
+    return " / ".join(f"{_db(damages[kind]):.1f}" for kind in kinds) + " dB"
 
 
 def _db(damage: float) -> float:
-    """Noise over signal as decibels of signal over noise."""
-    return -10 * math.log10(damage)
+    """Noise over signal as decibels of signal over noise; of nothing, more than any."""
+    return -10 * math.log10(damage) if damage > 0 else math.inf

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -63,31 +61,3 @@ def _snr_db(signal: float, noise: float) -> float:
     if noise == 0:
         return math.inf
     return 10 * math.log10(signal / noise) if signal else -math.inf
-
-
-def decoder_sound(folder: Path, model: Any, *, n_frames: int) -> Pcm:
-    """What a decoder in memory makes of fixed random codes: float32 (n_frames * 1920,).
-
-    folder: the artifact whose manifest describes it. model: its graph, perhaps changed.
-    """
-    from edge.manifest import read_manifest
-    from runtime.backends.ort import BoundStep, open_session
-    from runtime.models.mimi import DECODER, ring_of
-    from runtime.models.mimi_state import SideState
-
-    manifest = read_manifest(folder)
-    session = open_session(model.SerializeToString(), name="decoder")
-    ring, n_codebooks, bins = ring_of(manifest, folder)
-    state = SideState(ring, manifest.graph(DECODER))
-    steps = [
-        BoundStep(session, inputs, outputs)
-        for inputs, outputs in zip(state.inputs, state.outputs, strict=True)
-    ]
-    rng = np.random.default_rng(0)
-    out = []
-    for _ in range(n_frames):
-        state.buffers["codes"][:] = rng.integers(0, bins, n_codebooks)
-        steps[state.parity].run()
-        state.advance()
-        out.append(state.buffers["pcm"].copy())
-    return np.concatenate(out)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,12 +33,14 @@ BitsOf = Callable[[str], int]
 
 
 def quantize_matmuls(
-    source: Path, target: Path, bits_of: BitsOf, *, block: int = BLOCK
-) -> dict[str, str]:
+    source: Path, target: Path, bits_of: BitsOf, *, block: int = BLOCK,
+    importance: Mapping[str, Float32] = MappingProxyType({}),
+) -> dict[str, str]:  # fmt: skip
     """Write target (and target + ".data") with every constant MatMul matrix as bits_of says.
 
-    A matrix whose rows are no multiple of the block stays float. Returns what each weight has
-    become, such as "int4". Raises ArtifactError where the graph cannot be read, UsageError.
+    A matrix whose rows are no multiple of the block stays float. importance: of a matrix's inputs,
+    by its name, for quantize_blocks(). Returns what each weight has become, such as "int4". Raises
+    ArtifactError where the graph cannot be read, UsageError.
     """
     import onnx
 
@@ -57,7 +60,10 @@ def quantize_matmuls(
                 kept.append(data.add(name, array))
                 became[name] = str(array.dtype)
                 continue
-            packed, scales = quantize_blocks(np.ascontiguousarray(array.T), bits[name], block)
+            rows = np.ascontiguousarray(array.T)
+            packed, scales = quantize_blocks(
+                rows, bits[name], block, importance=importance.get(name)
+            )
             kept += [data.add(f"{name}.blocks", packed), data.add(f"{name}.scales", scales)]
             became[name] = f"int{bits[name]}"
     finally:

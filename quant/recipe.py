@@ -4,6 +4,7 @@ r"""Recipes: TOML files whose ordered rules say what each weight of a model beco
     about = "One line."
     gates = "compact"              # the margins that `edge measure` holds it to
     calibration = "required"       # or "optional", as it is without this line, or "none"
+    speech = ["<sha256> <clip>"]   # what it was found on; never to be measured with
     [[moshi]]                      # rules for one kind of model; the first that matches decides
     match = 'temporal:blk\..*'      # a regular expression on the whole of a weight's name
     layers = [0, -1]               # optional: only these layers, negative ones from the end
@@ -20,7 +21,7 @@ import hashlib
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,8 @@ SECTIONS = ("mimi", "moshi", "tts", "asr", "codec", "llm")
 GATES = ("transparent", "compact")
 CALIBRATION = ("optional", "required", "none")
 
-_HEAD = {"name": str, "about": str, "seed": int, "gates": str, "calibration": str}
+_HEAD = {"name": str, "about": str, "seed": int, "gates": str, "calibration": str,
+         "speech": list}  # fmt: skip
 _RULE = {"match": str, "to": str, "fallback": str, "layers": list, "optional": bool}
 _LAYER = re.compile(r"(?:blk|layers?|blocks?|h)\.(\d+)\.")
 
@@ -50,7 +52,10 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A whole recipe. sha256: of its text. gates: name of the margins it is held to."""
+    """A whole recipe. sha256: of its text. gates: name of the margins it is held to.
+
+    speech: hash -> clip that it was found on.
+    """
 
     name: str
     about: str
@@ -59,6 +64,7 @@ class Recipe:
     rules: Mapping[str, tuple[Rule, ...]]
     sha256: str
     calibration: str = "optional"
+    speech: Mapping[str, str] = field(default_factory=dict)
 
     def section(self, section: str) -> tuple[Rule, ...]:
         """The rules for a kind of model. Raises UsageError where there are none."""
@@ -123,6 +129,7 @@ def parse_recipe(text: str, path: Path) -> Recipe:
         rules=rules,
         sha256=hashlib.sha256(text.encode()).hexdigest(),
         calibration=calibration,
+        speech=_speech(document.get("speech", []), path),
     )
 
 
@@ -154,6 +161,13 @@ def layer_of(name: str) -> int | None:
     """The layer that a weight belongs to, by its name; None where it names none."""
     match = _LAYER.search(name)
     return int(match[1]) if match else None
+
+
+def _speech(lines: list[Any], path: Path) -> dict[str, str]:
+    pairs = [str(line).partition(" ")[::2] for line in lines]
+    if any(not re.fullmatch("[0-9a-f]{64}", sha256) for sha256, _ in pairs):
+        raise ConfigError(f'{path}: speech must be a list of "<sha256> <name of the clip>"')
+    return dict(pairs)
 
 
 def _in_layers(rule: Rule, layer: int | None, last: int) -> bool:

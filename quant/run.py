@@ -70,6 +70,7 @@ def quantize(
     _refuse_smaller(subject)
     resolved = resolve(recipe, subject)
     importance, used = _calibrated(subject, recipe, calibration)
+    heard = {one.sha256 for one in used}
     key = f"{subject.fingerprint} {recipe.sha256} {used[0].sha256 if used else ''}"
     with resumable_folder(out, key) as folder:
         became: dict[str, str] = {}
@@ -85,6 +86,7 @@ def quantize(
             became |= {prefix + name: what for name, what in made.items()}
         sources: tuple[SourceRecord, ...] = (
             SourceRecord(f"recipe {recipe.name}.toml", recipe.sha256), *used,
+            *_clips({h: name for h, name in recipe.speech.items() if h not in heard}),
         )  # fmt: skip
         manifest = _manifest(subject, folder, resolved, became, sources, companions)
         write_manifest(folder, manifest)
@@ -107,7 +109,7 @@ def _refuse_smaller(subject: Subject) -> None:
 
 
 def calibration_speech(subject: Subject) -> dict[str, str]:
-    """Hash -> name of the clips that a model was calibrated with."""
+    """Hash -> name of the clips that a model was calibrated with, or its recipe found on."""
     sources = subject.manifest.sources if subject.manifest else ()
     return {
         one.sha256: one.file.removeprefix(_SPEECH)
@@ -152,8 +154,11 @@ def _calibrated(
                 f"{path}: {label} has {len(importance[label])} inputs there and {n_inputs} in the "
                 "model; it is of another one"
             )
-    clips = (SourceRecord(f"{_SPEECH}{name}", sha256) for sha256, name in found.speech.items())
-    return importance, (SourceRecord(f"{CALIBRATION}file", sha256_of(path)), *clips)
+    return importance, (SourceRecord(f"{CALIBRATION}file", sha256_of(path)), *_clips(found.speech))
+
+
+def _clips(speech: Mapping[str, str]) -> tuple[SourceRecord, ...]:
+    return tuple(SourceRecord(f"{_SPEECH}{name}", sha256) for sha256, name in speech.items())
 
 
 def _of_part(part: Part, choices: Mapping[str, Choice], importance: Importance) -> Importance:
@@ -196,8 +201,9 @@ def _write_part(
     wanted = {name: choice.precision for name, choice in choices.items()}
     if part.engine == "blocks":
         found: Mapping[str, str] = quantize_matmuls(
-            part.path, target, lambda name: _BLOCK_BITS[wanted.get(name, "float")]
-        )
+            part.path, target, lambda name: _BLOCK_BITS[wanted.get(name, "float")],
+            importance=importance,
+        )  # fmt: skip
     else:
         found = rewrite(part.path, target, wanted, side=part.name, importance=importance)
     on_progress(stage, 1, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +95,7 @@ def _measure(given: dict[str, Any], told: OnProgress) -> dict[str, Any]:
     from quant.subject import open_subject
     from runtime.cores import available_cores
 
+    began_s = time.monotonic()
     reference, candidate, out = given["reference"], given["candidate"], given["out"]
     others = [read_result(path) for path in given["others"]]
     if out:
@@ -121,6 +123,9 @@ def _measure(given: dict[str, Any], told: OnProgress) -> dict[str, Any]:
         codec=given["codec"], on_progress=told,
     )  # fmt: skip
     result["gates_name"] = gates
+    result["took"] = {
+        "wall_s": round(time.monotonic() - began_s, 1), "processes": plan.n_workers,
+    }  # fmt: skip
     if out:
         out.mkdir(parents=True, exist_ok=True)
         write_report(out, result, rows, others)

@@ -92,6 +92,9 @@ def markdown(result: Mapping[str, Any]) -> str:
     ]
     if cand["size_bytes"]:
         lines += [f"Files: {size_text(ref['size_bytes'])} -> {size_text(cand['size_bytes'])}.", ""]
+    if "took" in result:
+        took = result["took"]
+        lines += [f"Measured in {took['wall_s']:g} s by {took['processes']} processes.", ""]
     for arm, cost in (result.get("cost") or {}).items():
         lines.append(f"- {arm}: " + ", ".join(f"{k} {v:.4g}" for k, v in cost.items()))
     lines += ["", "| gate | found | 90 % interval | margin | verdict |", "|---|---|---|---|---|"]

@@ -98,7 +98,7 @@ def measure_codec(
     }
     found = assemble(reference, candidate, rows, plan, CODEC_GATES, same, rejected, levels)
     found["speech"] = about(speech)
-    found["labels"] = labels(rows, speech, plan)
+    found["labels"] = [*labels(rows, speech, plan), *_unwritten(rows, speech)]
     if plan.timed:
         on_progress("timing both", 0, 1)
         cost = cost_of([reference.path, candidate.path])
@@ -126,7 +126,7 @@ def measure_folders(
         found[arm] = {"path": str(folder), "kind": "sounds", "recipe": "", "size_bytes": 0}
     found["reference"]["fingerprint"] = found["candidate"]["fingerprint"] = speech.sha256
     found["speech"] = about(speech)
-    found["labels"] = labels(rows, speech, plan)
+    found["labels"] = [*labels(rows, speech, plan), *_unwritten(rows, speech)]
     return found, rows
 
 
@@ -241,6 +241,16 @@ def labels(rows: Sequence[Row], speech: Speech, plan: Plan) -> list[str]:
     if speech.synthetic:
         said.append("synthetic speech: no absolute claim about quality")
     return said
+
+
+def _unwritten(rows: Sequence[Row], speech: Speech) -> list[str]:
+    """Whether words were held against what is heard, for want of a transcript."""
+    texts = {one.name: one.text for one in speech.utterances}
+    n = sum(bool(row.counts) and not texts[row.name] for row in rows)
+    if not n:
+        return []
+    said = "their words are held against what the recogniser hears in the recording"
+    return [f"{n} of {len(rows)} clips have no transcript: {said}"]
 
 
 def _levels(rows: Sequence[Row]) -> list[float]:

@@ -8,8 +8,10 @@ stream by stream. Left free with the same seed, both are judged by what they say
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -151,14 +153,21 @@ class Scrambled(MoshiModel):
         return super().embed(np.where(tokens < 0, tokens, (tokens + known // 2) % known))
 
 
-def follow(model: MoshiModel, user: Int64, led: Trace | None) -> Trace:
+def follow(
+    model: MoshiModel, user: Int64, led: Trace | None, *,
+    on_depth: Callable[[Mapping[str, Any]], None] | None = None,
+) -> Trace:  # fmt: skip
     """Run a conversation, float model's way where led is given, else drawing with seed 0.
 
-    user: int64 (n, n_user).
+    user: int64 (n, n_user). on_depth: given what makes the depth graph take the same way again.
     """
     state = model.start(seed=0)
     try:
-        steps = [_step(model, state, codes, led, i) for i, codes in enumerate(user)]
+        steps = []
+        for at, codes in enumerate(user):
+            steps.append(_step(model, state, codes, led, at))
+            if on_depth is not None and state.depth is not None:
+                on_depth(state.depth.feeds(forced=steps[-1][1]))
     finally:
         state.close()
     text, codes, text_logits, audio_logits, heard = zip(*steps, strict=True)

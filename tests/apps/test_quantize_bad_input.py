@@ -15,6 +15,7 @@ pytest.importorskip("onnx", reason="graphs are rewritten with it")
 from apps.cli.main import run
 from apps.cli.measure import measure
 from apps.cli.quantize import quantize
+from edge.hashing import sha256_of
 from quant.recipe import load_recipe
 from quant.run import quantize as make
 from quant.subject import open_subject
@@ -107,3 +108,49 @@ def test_silent_and_clipped_clips(
     code, line, _ = call(capsys, *arguments)
     assert code == 2
     assert "none of the clips can be measured" in line
+
+
+def test_speech_that_was_calibrated_with_is_not_measured_on(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, matrix = tiny_artifact(), home / "c.gguf"
+    arguments = ["quantize", "calibrate", model, "--speech", home / "one", "--out", matrix]
+    assert call(capsys, *arguments)[0] == 0
+    found_on = sha256_of(home / "one" / "one.wav")
+    for name, head, more in (
+        ("calibrated", "", ["--calibration", matrix]),
+        ("searched", f'speech = ["{found_on} one"]', []),
+    ):
+        text = f'name = "m"\n{head}\n[[mimi]]\nmatch = ".*:matmul:.*"\nto = "w4f"\n'
+        (home / "m.toml").write_text(text + 'fallback = "float"\n')
+        made = ["quantize", model, "--recipe", home / "m.toml", "--out", home / name]
+        assert call(capsys, *made, "--no-compare", *more)[0] == 0
+        measured = ["measure", model, home / name, *QUICK, "--speech"]
+        code, line, _ = call(capsys, *measured, home / "one")
+        assert code == 2
+        assert line == (
+            "edge: error: 1 of the clips, one among them, were used for calibration; measure on "
+            "other speech"
+        )
+        assert call(capsys, *measured, home / "two")[0] in (1, 3)
+
+
+def test_many_clips_of_few_speakers_say_nothing(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    same = make(open_subject(tiny_artifact()), load_recipe("float"), home / "same").directory
+    for i in range(20):
+        write_clip(home / "one" / f"{i}.wav", voice(0.3, 24_000, 100 + 5 * i))
+    (home / "one" / "one.wav").unlink()
+    arguments = ["measure", tiny_artifact(), same, "--speech", home / "one", *QUICK, "--json"]
+    for n_speakers, wanted in ((2, 3), (10, 0)):
+        rows = [f"{i}.wav\tspeaker{i % n_speakers}" for i in range(20)]
+        (home / "one" / "manifest.tsv").write_text("\n".join(["file\tspeaker", *rows, ""]))
+        code, _, text = call(capsys, *arguments)
+        result = json.loads(text)
+        assert code == wanted, result["why"]
+        if wanted:
+            assert result["verdict"] == "inconclusive"
+            few = "20 utterances, 2 of them independent, are too few"
+            assert result["why"]
+            assert all(few in why for why in result["why"])

@@ -60,6 +60,14 @@ def test_look_plan_make_verify_search(tmp_path: Path, capsys: pytest.CaptureFixt
     )
     assert code == 0
     assert call(capsys, "quantize", model, "--recipe", recipe, "--out", tmp_path / "mix")[0] == 0
+    for wrong, why in (
+        ([], "say how small with --target-size SIZE, or how good with --than PRECISION"),
+        (["--than", "w9"], "no weight here can become 'w9'"),
+        (["--than", "f16", "--speech", tmp_path], "--speech is heard with --by sound only"),
+    ):
+        code, _, said = call(capsys, "quantize", "search", model, *wrong, "--out", recipe)
+        assert code == 2
+        assert why in said.strip().splitlines()[-1]
     code, _, said = call(capsys, "quantize", model, "--recipe", "int5", "--out", tmp_path / "x")
     assert code == 2
     assert said.strip().splitlines()[-1].startswith("edge: error: there is no recipe 'int5'")
@@ -97,6 +105,7 @@ def test_measure_says_what_it_cannot_say(
     assert code == 2
     assert "--speech DIR" in said
     assert np.isfinite(result["metrics"]["si_sdr_db"]["mean"])
+    assert result["took"]["wall_s"] > 0
 
 
 def test_a_sweep_goes_on_where_it_was(

@@ -129,6 +129,29 @@ def test_the_sums_are_of_what_the_weights_were_multiplied_with(multistream: Subj
     }
 
 
+def test_the_depth_graph_is_watched_as_it_draws(
+    multistream: Subject, matrix: Path, tmp_path: Path
+) -> None:
+    """The projections of the hidden state all meet the same rows, those that the heads met too."""
+    seen = read_calibration(matrix).seen
+    depth = [item.label for item in multistream.items if item.label.startswith("depth:matmul:")]
+    assert depth
+    assert set(depth) <= set(seen)
+    taken = [label for label in depth if seen[label].sums.shape == (WIDE["dim"],)]
+    head = seen["temporal:token_embd.weight"]
+    assert taken
+    for label in taken:
+        assert seen[label].n_rows == head.n_rows
+        np.testing.assert_allclose(seen[label].sums, head.sums, rtol=1e-5, atol=1e-8)
+    text = 'name = "m"\n[[moshi]]\nmatch = "depth:.*"\nto = "w4"\nfallback = "float"\n'
+    recipe = parse_recipe(text, Path("m"))
+    quantize(multistream, recipe, tmp_path / "with", calibration=matrix)
+    quantize(multistream, recipe, tmp_path / "without")
+    one, two = ((tmp_path / name / "depth.onnx.data").read_bytes() for name in ("with", "without"))
+    assert len(one) == len(two)
+    assert one != two
+
+
 def test_llama_cpps_own_quantizer_makes_the_same_bytes_of_it(
     multistream: Subject, matrix: Path, tmp_path: Path
 ) -> None:

@@ -9,6 +9,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -204,20 +206,44 @@ def test_a_sweep_of_a_codec_on_a_cluster_is_the_sweep_here(
     scheduler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
+    """Also where a worker is killed as soon as the first row of the first recipe is in."""
+    from distributed import Client
+
     from tests.export.mimi_models import tiny_artifact
 
-    monkeypatch.setenv("EDGE_CACHE_DIR", str(tmp_path / "client"))
     folder = tmp_path / "clips"
     folder.mkdir()
-    for i in range(3):
-        write_clip(folder / f"clip{i}.wav", voice(0.5, 24_000, 110 + 40 * i))
+    for i in range(6):
+        write_clip(folder / f"clip{i}.wav", voice(0.5, 24_000, 110 + 20 * i))
+    with Client(scheduler, set_as_default=False) as client:
+        victim = next(iter(client.run(os.getpid).values()))
+    journal = tmp_path / "lossy" / "transparent" / "rows.jsonl"
+    killed: list[float] = []
+    killer = threading.Thread(target=kill_when_there, args=(journal, victim, killed))
     tables = []
-    for name, more in (("here", ["--workers", "1"]), ("there", ["--scheduler", scheduler])):
+    for name in ("here", "there", "lossy"):
         arguments = ["sweep", str(tiny_artifact()), "transparent", "tiny", "--speech", str(folder)]
         arguments += ["--without", "pesq,estoi,visqol,dnsmos,plcmos,speaker,words"]
-        arguments += ["--out", str(tmp_path / name), "--json", *more]
+        arguments += ["--out", str(tmp_path / name), "--json"]
+        arguments += ["--workers", "1"] if name == "here" else ["--scheduler", scheduler]
         monkeypatch.setenv("EDGE_CACHE_DIR", str(tmp_path / f"cache-{name}"))
+        if name == "lossy":
+            killer.start()
         assert run(arguments, click.Group(commands={"sweep": sweep})) == 1
         rows = json.loads(capsys.readouterr().out)["recipes"]
         tables.append([{k: v for k, v in row.items() if k != "report"} for row in rows])
-    assert tables[0] == tables[1]
+    killer.join(timeout=60)
+    assert killed
+    assert tables[0] == tables[1] == tables[2]
+    with Client(scheduler, set_as_default=False) as client:
+        assert victim not in client.run(os.getpid).values()
+
+
+def kill_when_there(path: Path, pid: int, killed: list[float]) -> None:
+    """SIGKILL a process once a file has something in it."""
+    for _ in range(3000):
+        if path.is_file() and path.stat().st_size:
+            os.kill(pid, signal.SIGKILL)
+            killed.append(time.monotonic())
+            return
+        time.sleep(0.05)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -12,78 +13,141 @@ import pytest
 pytest.importorskip("torch", reason="the artifact of these tests is exported with it")
 pytest.importorskip("onnx", reason="graphs are rewritten with it")
 
-from edge.errors import UsageError
-from quant.front import better, page, svg, uniforms
+from edge.errors import ConfigError, UsageError
+from quant.front import Picture, better, page, svg
 from quant.mimi_compare import compare_codecs
+from quant.mixes import Mixes, Option, Weighed, as_recipe, uniforms
 from quant.recipe import load_recipe, parse_recipe
-from quant.run import quantize
-from quant.search import Option, as_recipe, options_of, solve
+from quant.rounded_codec import SOUND, TOKENS, RoundedCodec
+from quant.run import calibration_speech, quantize
+from quant.search import as_good_as, sound_of, uniform_of, weigh
 from quant.subject import open_subject
 from runtime.models.mimi import MimiCodec
 from runtime.models.mimi_probe import probe_sound
 from tests.export.mimi_models import tiny_artifact
 
 
-def test_the_front_is_held_against_what_is_uniform_on_a_page_that_needs_nothing() -> None:
-    rng = np.random.default_rng(0)
-    options = {
-        f"w{i}": [
+def made_up(n: int, seed: int) -> Weighed:
+    """Weights of two kinds of damage that cannot be compared: one counts a thousand times less."""
+    rng = np.random.default_rng(seed)
+    options, kinds = {}, {}
+    for i in range(n):
+        scale = 1.0 if i % 2 else 1e-3
+        options[f"w{i}"] = [
             Option("float", 400, 0.0),
-            Option("f16", 200, float(rng.exponential(1e-6))),
-            Option("w8a16", 100, float(rng.exponential(1e-3))),
-            *([Option("w4f", 55, float(rng.exponential(1e-1)))] if i % 3 else []),
+            Option("f16", 200, scale * float(rng.exponential(1e-6))),
+            Option("w8a16", 100, scale * float(rng.exponential(1e-3))),
+            *([Option("w4f", 55, scale * float(rng.exponential(1e-1)))] if i % 3 else []),
         ]
-        for i in range(12)
-    }
-    found = solve(options, 1500)
-    alike = uniforms(options)
+        kinds[f"w{i}"] = SOUND if i % 2 else TOKENS
+    return Weighed(options, kinds)
+
+
+def test_no_mix_of_all_is_better_than_those_that_are_found() -> None:
+    weighed = made_up(6, seed=1)
+    unit = {TOKENS: 2e-3, SOUND: 1e-2}
+    mixes = Mixes(weighed, unit)
+    labels, found = list(weighed.options), []
+    for chosen in itertools.product(*weighed.options.values()):
+        precisions = {label: one.precision for label, one in zip(labels, chosen, strict=True)}
+        found.append((weighed.size_of(precisions), weighed.added(precisions)))
+    for target in (500, 700, 1100, 2400):
+        best = min(mixes.worst(damages) for size, damages in found if size <= target)
+        mine = mixes.of_size(target)
+        assert mine.size_bytes <= target
+        assert mine.damage == pytest.approx(best)
+        assert mine.damages == pytest.approx(weighed.added(mine.precisions))
+        assert mine.size_bytes == weighed.size_of(mine.precisions)
+    for budget in (1e-4, 1e-3, 0.1):
+        most = {TOKENS: budget * unit[TOKENS], SOUND: budget}
+        least = min(
+            size for size, damages in found if all(damages[kind] <= most[kind] for kind in most)
+        )
+        assert mixes.within(most).size_bytes == least
+
+
+def test_the_front_is_held_against_what_is_uniform_on_a_page_that_needs_nothing() -> None:
+    weighed = made_up(24, seed=0)
+    alike = uniforms(weighed)
     assert [one.precision for one in alike] == ["float", "f16", "w8a16", "w4f"]
-    assert alike[0].damage == 0
-    assert alike[-1].size_bytes == 4 * 100 + 8 * 55
+    assert set(alike[0].damages.values()) == {0}
+    assert alike[-1].size_bytes == 8 * 100 + 16 * 55
+    than = uniform_of(weighed, "w8a16")
+    mixes = Mixes(weighed, than.damages)
+    front = mixes.front()
+    sizes, damages = [one.size_bytes for one in front], [one.damage for one in front]
+    assert sizes == sorted(sizes, reverse=True)
+    assert damages == sorted(damages)
     for one in alike:
-        small, mild = better(found.front, one)
-        assert small is not None
-        assert mild is not None
-        assert small.damage <= one.damage
+        small, mild = better(mixes, one)
+        assert small.size_bytes <= one.size_bytes
         assert mild.size_bytes <= one.size_bytes
-        assert small.size_bytes >= alike[-1].size_bytes
-    text = page("Mixes of <a> codec", found, alike)
+        assert all(small.damages[kind] <= one.damages[kind] * (1 + 1e-9) for kind in one.damages)
+        assert mild.damage <= mixes.worst(one.damages)
+    shown = Picture(mixes, mixes.of_size(3000), alike, than)
+    text = page("Mixes of <a> codec", shown)
     assert "Mixes of &lt;a&gt; codec" in text
     assert not re.findall(r"(?:src|href)=|url\(|@import|<script", text)
-    picture = svg(found, alike)
+    picture = svg(shown)
     drawn = ET.fromstring(picture)  # noqa: S314 - our own
     assert len(drawn.findall("{*}circle")) == len(alike) - 1 + 1
     assert "nan" not in picture
 
 
 def test_bytes_are_taken_where_they_hurt_least() -> None:
-    options = {
-        "tender": [Option("float", 400, 0.0), Option("w8a16", 100, 9.0)],
-        "tough": [Option("float", 400, 0.0), Option("w8a16", 100, 0.1), Option("w4f", 50, 0.5)],
-    }
-    found = solve(options, 460)
-    assert found.precisions == {"tender": "float", "tough": "w4f"}
-    sizes = [point.size_bytes for point in found.front]
-    damages = [point.damage for point in found.front]
-    assert sizes == sorted(sizes, reverse=True)
-    assert damages == sorted(damages)
-    assert solve(options, 800).damage == 0
+    tender = [Option("float", 400, 0.0), Option("w8a16", 100, 9.0)]
+    tough = [Option("float", 400, 0.0), Option("w8a16", 100, 0.1), Option("w4f", 50, 0.5)]
+    mixes = Mixes(Weighed({"tender": tender, "tough": tough}, {"tender": "", "tough": ""}))
+    assert mixes.of_size(460).precisions == {"tender": "float", "tough": "w4f"}
+    assert mixes.of_size(800).damage == 0
     with pytest.raises(UsageError, match="the smallest has 150 bytes"):
-        solve(options, 149)
+        mixes.of_size(149)
 
 
-def test_a_mix_is_less_damaged_than_the_uniform_file_of_its_size(tmp_path: Path) -> None:
+def test_a_mix_beats_the_uniform_file_in_codes_and_in_sound(tmp_path: Path) -> None:
     artifact = open_subject(tiny_artifact())
-    uniform = quantize(artifact, load_recipe("int8"), tmp_path / "int8")
-    overhead = artifact.size_bytes - sum(4 * item.n_values for item in artifact.items)
-    found = solve(options_of(artifact, by="sound"), uniform.size_bytes - overhead)
-    text = as_recipe(found, "mimi", "mix")
-    mix = quantize(artifact, parse_recipe(text, tmp_path / "mix.toml"), tmp_path / "mix")
-    reference, frames = MimiCodec(tiny_artifact()), probe_sound(20, seed=0)
-    heard = {
-        name: compare_codecs(reference, MimiCodec(tmp_path / name), frames)
-        for name in ("int8", "mix")
+    codec = RoundedCodec(artifact, sound_of(None)[:16])
+    weighed = weigh(artifact, codec)
+    assert set(weighed.every_kind) == {TOKENS, SOUND}
+    than = uniform_of(weighed, "w8a16")
+    found, checked = as_good_as(weighed, than, codec)
+    assert checked is not None
+    assert checked.beaten
+    texts = {
+        "mix": as_recipe(found, "mimi", "mix", {"a" * 64: "a 'clip'.wav"}),
+        "uniform": 'name = "uniform"\n[[mimi]]\nmatch = ".*:search:.*"\nto = "f16"\n'
+        '[[mimi]]\nmatch = ".*"\nto = "w8a16"\n',
     }
-    assert mix.size_bytes <= 1.02 * uniform.size_bytes
-    assert heard["mix"].snr_db > heard["int8"].snr_db
-    assert sum(heard["mix"].equal) >= sum(heard["int8"].equal)
+    made = {
+        name: quantize(artifact, parse_recipe(text, tmp_path / name), tmp_path / name)
+        for name, text in texts.items()
+    }
+    assert made["mix"].size_bytes < made["uniform"].size_bytes
+    used = calibration_speech(open_subject(tmp_path / "mix"))
+    assert used == {"a" * 64: "a 'clip'.wav"}
+    reference, frames = MimiCodec(tiny_artifact()), probe_sound(40, seed=3)
+    heard = {name: compare_codecs(reference, MimiCodec(tmp_path / name), frames) for name in made}
+    assert heard["mix"].snr_db >= heard["uniform"].snr_db
+    assert sum(heard["mix"].equal) >= sum(heard["uniform"].equal)
+
+
+def test_a_search_stands_at_the_codes_of_the_codec() -> None:
+    artifact = open_subject(tiny_artifact())
+    codec = RoundedCodec(artifact, probe_sound(6, seed=1))
+    alone = MimiCodec(tiny_artifact())
+    state, codes = alone.start(), []
+    for pcm in probe_sound(6, seed=1):
+        state, one = alone.encode(state, pcm)
+        codes.append(one)
+    assert np.array_equal(codec._codes, np.array(codes))
+    best = np.stack([scores.argmax(1) for scores in codec._scores], axis=1)
+    assert np.array_equal(best, codec._codes)
+    halves = {item.label: "f16" for item in artifact.items if ":search:" in item.label}
+    assert 0 < codec.damages(halves)[TOKENS] < 1e-3
+    assert set(codec.damages(halves)) == {TOKENS}
+
+
+def test_speech_of_a_recipe_is_named_by_hash() -> None:
+    with pytest.raises(ConfigError, match="speech must be a list of"):
+        parse_recipe('name = "x"\nspeech = ["clip.wav"]\n', Path("x.toml"))
+    assert load_recipe("int8").speech == {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,18 +34,16 @@ class DepthStep:
         self._forced = np.full(n_steps, -1, np.int64)
         self._codes = np.zeros(n_steps, np.int64)
         self.logits: NDArray[np.float32] = np.zeros((n_steps, card), np.float32)
-        self._bound = session.bind(
-            {
-                "hidden": self._hidden,
-                "text_token": self._text,
-                "noise": self._noise,
-                "forced": self._forced,
-                "top_k": np.array([min(sampling.top_k, card)], np.int64),
-                "inverse_temperature": np.array([1.0 / sampling.temperature], np.float32),
-                "guidance": np.array([guidance], np.float32),
-            },
-            {"codes": self._codes, "logits": self.logits},
-        )
+        self._inputs: dict[str, NDArray[Any]] = {
+            "hidden": self._hidden,
+            "text_token": self._text,
+            "noise": self._noise,
+            "forced": self._forced,
+            "top_k": np.array([min(sampling.top_k, card)], np.int64),
+            "inverse_temperature": np.array([1.0 / sampling.temperature], np.float32),
+            "guidance": np.array([guidance], np.float32),
+        }
+        self._bound = session.bind(self._inputs, {"codes": self._codes, "logits": self.logits})
 
     def run(
         self,
@@ -66,3 +66,7 @@ class DepthStep:
             self._noise[:, :n_best] = gumbel(rng, (n_steps, n_best))
         self._bound.run()
         return self._codes.copy()
+
+    def feeds(self, *, forced: Int64) -> dict[str, NDArray[Any]]:
+        """The last run's inputs, with codes to take, for another session of the same graph."""
+        return {**self._inputs, "forced": forced}
