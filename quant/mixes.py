@@ -118,7 +118,7 @@ class Mixes:
 
     def front(self) -> tuple[Point, ...]:
         """The least damaged of every size, largest first; of very many a part."""
-        walk = list(self._walk())[::-1]
+        walk = self._walk()
         picked = np.unique(np.linspace(0, len(walk) - 1, _MOST_POINTS).astype(int))
         return tuple(
             Point(self._bytes(walk[i]), self.worst(self._damages(walk[i])), self._damages(walk[i]))
