@@ -7,11 +7,14 @@ import os
 import platform
 import signal
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from apps.cli.main import QUIET_ENV
+from apps.privacy.seal import status_of
 from edge.config import WakeConfig
 from edge.lock import read_lock
 from edge.store import ModelStore
@@ -57,6 +60,29 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     home = tmp_path_factory.mktemp("edge")
     monkeypatch.setenv("EDGE_CONFIG_DIR", str(home / "config"))
     monkeypatch.setenv("EDGE_STATE_DIR", str(home / "state"))
+
+
+@pytest.fixture(autouse=True)
+def _nothing_seals_the_tests() -> Iterator[None]:
+    """Fail the test that seals this very process: those after it would fail instead, far away."""
+    before = _confinement()
+    yield
+    now = _confinement()
+    assert now == before, (
+        f"this test sealed the process that all tests run in ({before} became {now}): "
+        "seal a child, or give --privacy off"
+    )
+
+
+def _confinement() -> dict[str, str]:
+    """What a seal changes of a process for good; empty where there is no /proc."""
+    facts = status_of("self")
+    found = {key: facts[key] for key in ("Seccomp", "NoNewPrivs") if key in facts}
+    for name in ("net", "mnt"):
+        link = Path("/proc/self/ns", name)
+        if link.is_symlink():
+            found[name] = str(link.readlink())
+    return found
 
 
 @pytest.fixture(scope="session")
