@@ -9,6 +9,7 @@
 # make big-quantize  a 7B-shaped model to q4_K_M beside llama.cpp's quantizer, LAYERS=8 of 32
 # make bundle    a folder in dist/ that needs no Python: the command and the desktop app
 # make aarch64   show that the appliance installs from wheels on 64-bit ARM (asks the package index)
+# make pictures  take README's pictures of the tray again (needs xvfb-run, trayer, ImageMagick)
 #
 # PYTHON=python3.12 chooses another Python. Everything is safe to run twice and quick the second time.
 
@@ -20,7 +21,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check models gpu-cuda gpu-metal licences pins clean aarch64 bundle slow fuzz big-quantize
+.PHONY: help demo test check models gpu-cuda gpu-metal licences pins clean aarch64 bundle slow fuzz pictures big-quantize
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^$$/q'
@@ -69,6 +70,9 @@ bundle: $(STAMPS)/talk
 
 fuzz: $(STAMPS)/all
 	$(BIN)/python -m scripts.fuzz $(or $(SECONDS),300) $(if $(OUT),--out $(OUT))
+
+pictures: $(STAMPS)/all
+	xvfb-run -a -s '-screen 0 900x560x24' $(BIN)/python -m scripts.tray_pictures docs/pictures
 
 aarch64: $(STAMPS)/venv
 	$(BIN)/python scripts/check_aarch64.py

@@ -5,6 +5,7 @@
 Whatever goes in (fuzz_inputs.py), what comes out is a value or one of our own errors: no crash, no
 other exception, no input that takes longer than a second, no growth of memory. Each parser has a
 process of its own, so that a crash in a library is seen. Prints JSON; exits 1 where that is not so.
+With --out, each is written down once it is done, beside those that FILE has of another run.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import argparse
 import gc
 import json
 import math
-import os
 import signal
 import socket
 import subprocess
@@ -269,17 +269,28 @@ def main() -> None:
             found = fuzz(TARGETS[name], INPUTS[name](), given_words.seconds, Path(folder))
         print(json.dumps({"ok": found.ok, **asdict(found)}))
         return
-    parsers = {}
+    parsers: dict[str, dict[str, Any]] = {}
     for name in given_words.only or TARGETS:
         parsers[name] = in_a_child(name, given_words.seconds)
         print(f"{name}: {parsers[name]}", file=sys.stderr)
-    ok = all(each["ok"] for each in parsers.values())
-    facts = {"ok": ok, "seconds_each": given_words.seconds, "parsers": parsers}
-    report = json.dumps(facts, indent=1)
-    print(report)
-    if given_words.out:
-        write_text(given_words.out, report + os.linesep)
-    sys.exit(0 if ok else 1)
+        if given_words.out:
+            add_to(given_words.out, {name: parsers[name]})
+    report = summary(parsers)
+    print(json.dumps(report, indent=1))
+    sys.exit(0 if report["ok"] else 1)
+
+
+def summary(parsers: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What came of all of them."""
+    return {"ok": all(each["ok"] for each in parsers.values()), "parsers": dict(parsers)}
+
+
+def add_to(path: Path, parsers: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write findings into a report; those of other parsers that it has stay."""
+    before = json.loads(path.read_text(encoding="utf-8"))["parsers"] if path.exists() else {}
+    found = {**before, **parsers}
+    in_order = {name: found[name] for name in TARGETS if name in found}
+    write_text(path, json.dumps(summary(in_order), indent=1) + "\n")
 
 
 if __name__ == "__main__":

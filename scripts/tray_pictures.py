@@ -1,9 +1,10 @@
 """Pictures of the tray app in every state, for README: Xvfb, a real tray host, the real client.
 
-    xvfb-run -s '-screen 0 900x560x24' python scripts/tray_pictures.py docs/pictures
+    xvfb-run -s '-screen 0 900x560x24' python -m scripts.tray_pictures docs/pictures
 
-The daemon behind it is a stand-in that answers the control socket with one state after the other.
-Needs `trayer` (or another XEmbed tray host) and ImageMagick's `import`.
+(`make pictures`.) The daemon behind it is a stand-in that answers the control socket with one state
+after the other; privacy, doctor and first steps show this machine. Needs `trayer` (or another
+XEmbed tray host) and ImageMagick.
 """
 
 from __future__ import annotations
@@ -66,19 +67,26 @@ def main(folder: Path) -> None:
                 ["trayer", "--edge", "top", "--align", "right", "--height", "32", "--width", "12",
                  "--transparent", "true", "--alpha", "0", "--tint", tint]
             )  # fmt: skip
-            with edge("--theme", theme):
+            with edge(server, "--theme", theme):
                 strip(server, now, folder / f"tray-{theme}.png", Path(run))
             host.terminate()
             host.wait()
-        with edge("--no-tray", "--theme", "light"):
+        with edge(server, "--no-tray", "--theme", "light"):
             window(server, now, folder / "captions.png")
+        tell(server, now, "idle")
+        subprocess.run([sys.executable, "-m", "scripts.tray_windows", run], check=True)
+        for name in ("menu", "history", "privacy", "doctor", "models", "microphone"):
+            made = ["+dither", "-colors", "64", str(folder / f"{name}.png")]
+            subprocess.run(["convert", f"{run}/{name}.png", *made], check=True)
         server.close()
 
 
 @contextmanager
-def edge(*words: str) -> Iterator[None]:
-    """The real client, while the block runs."""
+def edge(server: ControlServer, *words: str) -> Iterator[None]:
+    """The real client, while the block runs; begins once it watches and has had time to be seen."""
     running = subprocess.Popen([sys.executable, "-m", "apps.cli", "tray", *words])
+    while not server.watched and running.poll() is None:
+        time.sleep(0.1)
     time.sleep(5)
     try:
         yield
@@ -92,7 +100,7 @@ def tell(server: ControlServer, now: dict[str, str], state: str) -> None:
     now["state"] = state
     found = status(state)
     server.tell("state", {name: found[name] for name in ("state", "muted", "talk", "error")})
-    time.sleep(0.8)
+    time.sleep(1.5)
 
 
 def strip(server: ControlServer, now: dict[str, str], path: Path, scratch: Path) -> None:
@@ -106,7 +114,9 @@ def strip(server: ControlServer, now: dict[str, str], path: Path, scratch: Path)
         cut = ["-crop", "36x32+864+0", "+repage", "-scale", "200%"]
         subprocess.run(["convert", str(whole), *cut, str(piece)], check=True)
         pieces.append(str(piece))
-    subprocess.run(["convert", *pieces, "+append", "-colors", "64", str(path)], check=True)
+    subprocess.run(
+        ["convert", *pieces, "+append", "+dither", "-colors", "64", str(path)], check=True
+    )
 
 
 def window(server: ControlServer, now: dict[str, str], path: Path) -> None:
@@ -118,7 +128,9 @@ def window(server: ControlServer, now: dict[str, str], path: Path) -> None:
     server.tell("reply", {"text": "A spider has eight", "interrupted": True})
     server.tell("levels", {"microphone_db": -24.0, "speaker_db": -30.0})
     time.sleep(1.5)
-    subprocess.run(["import", "-window", "root", "-trim", "-colors", "64", str(path)], check=True)
+    subprocess.run(
+        ["import", "-window", "root", "-trim", "+dither", "-colors", "64", str(path)], check=True
+    )
 
 
 if __name__ == "__main__":

@@ -164,7 +164,12 @@ class GatePort:
         """
         if not isinstance(error, EdgeError):
             raise error
-        log.warning("the microphone cannot be opened again yet: %s", error)
+        first = self._wait_ns == FIRST_WAIT_NS
+        log.log(
+            logging.WARNING if first else logging.DEBUG,
+            "the microphone cannot be opened again yet: %s",
+            error,
+        )
         self._trouble(f"the microphone cannot be opened again yet: {error}")
         self._retry_at_ns = self._clock.now_ns() + self._wait_ns
         self._wait_ns = min(2 * self._wait_ns, LONGEST_WAIT_NS)

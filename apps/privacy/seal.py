@@ -14,6 +14,7 @@ closed: what the level promises is checked by trying, and OfflineError is raised
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import socket
@@ -173,9 +174,10 @@ def _try_it(families: tuple[int, ...]) -> None:
             continue
         try:
             socket.socket(family, socket.SOCK_DGRAM).close()
-        except PermissionError:
-            continue
         except OSError as error:
+            # A service manager's filter, where there is one, answers before ours, in its own words.
+            if error.errno in (errno.EPERM, errno.EACCES, errno.EAFNOSUPPORT):
+                continue
             raise OfflineError(f"the filter does not answer as it should: {error}") from error
         raise OfflineError(f"the filter lets {family.name} sockets through")
     if not _seccomp_is_on():

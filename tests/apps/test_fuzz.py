@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import struct
 import zlib
@@ -65,6 +66,19 @@ def fuzz_seed() -> bytes:
     head = struct.pack("<4sBBHI32s", b"EDTK", 1, 8, 0, 2048, bytes(32))
     body = head + bytes(44) + struct.pack("<Q", 4 * 1920)
     return body + struct.pack("<I4s", zlib.crc32(body), b"KTDE")
+
+
+def test_a_report_keeps_what_another_run_found(tmp_path: Path) -> None:
+    path = tmp_path / "fuzz.json"
+    fuzz.add_to(path, {"wav": {"ok": True, "runs": 1}})
+    fuzz.add_to(path, {"lock": {"ok": False, "runs": 2}})
+    fuzz.add_to(path, {"wav": {"ok": True, "runs": 3}})
+    found = json.loads(path.read_text())
+    assert [(name, each["runs"]) for name, each in found["parsers"].items()] == [
+        ("lock", 2),
+        ("wav", 3),
+    ]
+    assert found["ok"] is False
 
 
 @pytest.mark.parametrize("name", ["control", "manifest"])

@@ -32,6 +32,7 @@ MACHINES = {
 }
 FILES = planned_files(choose(MACHINES["pi 5"]), sys.executable, has_gpio=True)
 SERVICE = PurePosixPath("/etc/systemd/system/edgevoice.service")
+TMPFILES = PurePosixPath("/etc/tmpfiles.d/edgevoice.conf")
 CONFIG = PurePosixPath("/etc/edgevoice/config.toml")
 
 
@@ -89,6 +90,16 @@ def test_the_unit_hides_what_the_daemon_would_hide_itself() -> None:
     )
     wanted = {p for p in NAME_SERVICES + STARTERS if p.startswith("/run")}
     assert wanted <= set(hidden)
+
+
+def test_the_unit_may_filter_itself_and_its_log_is_there_before_it_starts() -> None:
+    """Both were found under a real systemd 252, which starts no unit without them."""
+    (allowed,) = re.findall(r"^SystemCallFilter=(@.*)$", text_of(SERVICE), re.MULTILINE)
+    assert "seccomp" in allowed.split()
+    (log,) = set(re.findall(r"^Standard\w+=append:(.*)$", text_of(SERVICE), re.MULTILINE))
+    made = [line.split() for line in text_of(TMPFILES).splitlines()]
+    assert ["f", log, "0640", "edgevoice", "edgevoice", "-"] in made
+    assert ["d", log.rpartition("/")[0], "0750", "edgevoice", "edgevoice", "-"] in made
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not here")

@@ -189,3 +189,29 @@ def test_a_slow_witness_takes_the_word_to_begin_before_the_calls_after_it() -> N
     call, word = (5, 1), (9, 1)
     assert first([call, word], 9) == [word, call]
     assert first([call], 9) == [call]
+
+
+def test_a_seal_stands_behind_a_service_manager_s_own_filter(tmp_path: Path) -> None:
+    """RestrictAddressFamilies= of systemd answers before ours does, in other words."""
+    done = run_python(
+        f"""
+import errno, platform, struct
+from dataclasses import replace
+from pathlib import Path
+from apps.privacy import kernel
+from apps.privacy.bpf import FAMILIES, MACHINES, program
+from apps.privacy.seal import seal
+
+machine = MACHINES[platform.machine()]
+calls = {{name: machine.calls[name] for name in ("socket", "socketpair")}}
+code = program(replace(machine, calls=calls), FAMILIES["sealed"], notify=False)
+ours, theirs = (struct.pack("=I", 0x50000 | e) for e in (errno.EACCES, errno.EAFNOSUPPORT))
+assert code.count(ours) == 2
+kernel.no_new_privs()
+kernel.install_filter(code.replace(ours, theirs), listener=False)
+print(seal("sealed", record_to=Path({str(tmp_path / "refused.json")!r})).mechanisms)
+""",
+        tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "seccomp" in done.stdout
