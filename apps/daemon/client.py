@@ -4,33 +4,73 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from apps.daemon.lock import socket_path
 from edge.errors import EdgeError
 
 _LONGEST_REPLY = 1 << 20
+_CONNECT_S = 5.0
 
 
 class DaemonGoneError(EdgeError):
     """No daemon answers at the socket."""
 
 
-class Client:
-    """One connection to the daemon. Raises DaemonGoneError where there is none."""
+class Stream(Protocol):
+    """What is used of a socket, and what a named pipe has too."""
 
-    def __init__(self, path: Path | None = None, *, timeout_s: float = 5.0) -> None:
+    def settimeout(self, value: float | None, /) -> None: ...
+    def sendall(self, data: bytes, /) -> None: ...
+    def recv(self, bufsize: int, /) -> bytes: ...
+    def close(self) -> None: ...
+
+
+def connected(path: Path) -> Stream:
+    """A connection to the daemon: a Unix socket; on Windows a named pipe. Raises OSError."""
+    platform: str = sys.platform
+    if platform == "win32":
+        return over_pipe(path)
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        made.settimeout(_CONNECT_S)
+        made.connect(str(path))
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def over_pipe(path: Path) -> Stream:
+    """A connection over a named pipe. Raises OSError."""
+    from apps.daemon.pipe import PipeStream, pipe_address, secret
+
+    return PipeStream(pipe_address(path), secret(path.parent))
+
+
+class Client:
+    """One connection to the daemon. Raises DaemonGoneError where there is none.
+
+    connect: makes it; None is what this system has.
+    """
+
+    def __init__(
+        self,
+        path: Path | None = None,
+        *,
+        timeout_s: float = 5.0,
+        connect: Callable[[Path], Stream] | None = None,
+    ) -> None:
         self.path = path or socket_path()
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.socket.settimeout(timeout_s)
         self._waiting = b""
         try:
-            self.socket.connect(str(self.path))
+            self.socket = (connect or connected)(self.path)
+            self.socket.settimeout(timeout_s)
         except OSError as error:
-            self.socket.close()
             raise DaemonGoneError(
                 f"no daemon answers at {self.path} ({error.strerror or error}); start it with: "
                 "edge serve"

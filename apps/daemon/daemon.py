@@ -21,7 +21,7 @@ from apps.daemon.notify import Notifier
 from apps.daemon.permissions import Permission, check_model
 from apps.daemon.profiles import profile_settings
 from apps.daemon.protocol import SETTABLE, VERSION, ProtocolError, Request
-from apps.daemon.server import MAX_OUT_BYTES, ControlServer
+from apps.daemon.server import MAX_OUT_BYTES, Server
 from apps.privacy.sealed import Sealed
 from apps.session import Opened, Session, TurnLog, open_port, open_session
 from edge.config import Config, load_config, parse_value
@@ -59,14 +59,14 @@ class Daemon:
     )
     controls: Controls = field(default_factory=Controls)
     board: Board = field(init=False)
-    server: ControlServer | None = None
+    server: Server | None = None
     history: bool = False
     n_failed: int = 0
 
     def __post_init__(self) -> None:
         self.board = Board(self.controls)
 
-    def serve(self, server: ControlServer) -> None:
+    def serve(self, server: Server) -> None:
         """Hold conversations until "quit"; the server is started and closed here."""
         self.server = server
         self.board.tell = server.tell

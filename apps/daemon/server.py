@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from apps.daemon.protocol import (
     MAX_LINE_BYTES,
@@ -37,6 +37,19 @@ _REQUESTS_PER_S, _BURST = 200.0, 50.0
 _WAITING_EVENTS = 512
 
 Handler = Callable[[Request], Mapping[str, Any]]
+
+
+class Server(Protocol):
+    """Carries requests to the daemon and its events to clients: this socket, or a named pipe."""
+
+    @property
+    def levels_wanted(self) -> bool: ...
+    @property
+    def n_clients(self) -> int: ...
+    def start(self) -> None: ...
+    def tell(self, kind: str, facts: Mapping[str, Any], /) -> None: ...
+    def forget(self) -> None: ...
+    def close(self) -> None: ...
 
 
 @dataclass(slots=True)

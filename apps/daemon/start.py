@@ -6,8 +6,10 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from apps.daemon.lock import InstanceLock, socket_path
 from apps.daemon.notify import Notifier, inherited_listener
@@ -18,6 +20,9 @@ from edge.config import load_config
 from edge.errors import UsageError
 from edge.paths import make_dir
 
+if TYPE_CHECKING:
+    from apps.daemon.server import Handler, Server
+
 _BACKLOG = 16
 _LONGEST_ADDRESS = 107  # of a Unix socket
 
@@ -27,27 +32,40 @@ def run_daemon(flags: Mapping[str, object]) -> None:
     config = load_config(flags).config
     lock = InstanceLock()
     path = socket_path()
-    listener = inherited_listener(os.environ)
-    ours = listener is None
-    if listener is None:
-        listener = bind(path)
+    make_server, ours = listen(path)
     permissions = start_permissions(config.privacy.allow)
     sealed = seal(config.privacy.level)
 
     from apps.daemon.daemon import Daemon
-    from apps.daemon.server import ControlServer
 
     daemon = Daemon(sealed, flags, permissions, Notifier(os.environ))
     on_end(lambda *_: daemon.controls.over.set())
-    signal.signal(signal.SIGHUP, lambda *_: daemon.controls.again.set())
+    if hangup := getattr(signal, "SIGHUP", None):  # Windows has none
+        signal.signal(hangup, lambda *_: daemon.controls.again.set())
     try:
-        daemon.serve(ControlServer(listener, daemon.handle))
+        daemon.serve(make_server(daemon.handle))
     finally:
         if ours:
             path.unlink(missing_ok=True)
         for permission in permissions.values():
             permission.line.close()
         lock.release()
+
+
+def listen(path: Path) -> tuple[Callable[[Handler], Server], bool]:
+    """Take the control socket before the seal: (what serves it, whether it is ours to remove)."""
+    from apps.daemon.server import ControlServer
+
+    platform: str = sys.platform
+    if platform == "win32":
+        from apps.daemon.pipe import PipeServer, pipe_address, secret
+
+        key = secret(path.parent)
+        return lambda handle: PipeServer(pipe_address(path), key, handle), False
+    listener = inherited_listener(os.environ)
+    ours = listener is None
+    taken = bind(path) if listener is None else listener
+    return lambda handle: ControlServer(taken, handle), ours
 
 
 def bind(path: Path) -> socket.socket:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from apps.daemon.client import Client
+from apps.daemon.client import Client, over_pipe
 from apps.daemon.daemon import Daemon
-from apps.daemon.server import ControlServer
+from apps.daemon.pipe import PipeServer, pipe_address, secret
+from apps.daemon.server import ControlServer, Server
 from apps.daemon.start import bind
 from apps.privacy.sealed import Sealed
 from apps.session import Opened, Session
@@ -81,9 +82,10 @@ class Card(NullPort):
 
 @dataclass
 class World:
-    """What a test sees. loaded: sessions that were opened."""
+    """What a test sees. loaded: sessions that were opened. pipe: as on Windows."""
 
     socket: Path
+    pipe: bool = False
     daemon: Daemon = field(init=False)
     n_open: int = 0
     unplugged: bool = False
@@ -100,7 +102,8 @@ class World:
         )
 
     def client(self) -> Client:
-        return Client(self.socket, timeout_s=120)  # a busy machine is no fault
+        connect = over_pipe if self.pipe else None
+        return Client(self.socket, timeout_s=120, connect=connect)  # a busy machine is no fault
 
     def wait_for(self, what: Callable[[dict[str, object]], bool]) -> dict[str, object]:
         """Watch until a line is so; the daemon says every change by itself."""
@@ -113,16 +116,20 @@ class World:
 
 
 @contextmanager
-def running(folder: Path, *, unplugged: bool = False) -> Iterator[World]:
+def running(folder: Path, *, unplugged: bool = False, pipe: bool = False) -> Iterator[World]:
     """A daemon on a thread, until the block ends."""
-    world = World(folder / "s", unplugged=unplugged)
+    world = World(folder / "s", pipe, unplugged=unplugged)
 
     def make_port(_session: Session) -> Opened:
         clear = ClearPort(Card(world), None, mend=False, auto_gain=False)
         return Opened(clear, clear)
 
     world.daemon = Daemon(Sealed("off"), open=world.open, make_port=make_port)
-    server = ControlServer(bind(world.socket), world.daemon.handle)
+    server: Server
+    if pipe:
+        server = PipeServer(pipe_address(world.socket), secret(folder), world.daemon.handle)
+    else:
+        server = ControlServer(bind(world.socket), world.daemon.handle)
     thread = threading.Thread(target=world.daemon.serve, args=(server,))
     thread.start()
     try:
