@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from PySide6.QtCore import QObject, QSocketNotifier, QTimer, Signal
 
+from apps.daemon.client import Stream
 from apps.daemon.lock import socket_path
 
 _RETRY_MS = 2_000
@@ -15,16 +19,24 @@ _LONGEST_LINE = 1 << 20
 
 
 class DaemonLink(QObject):
-    """Says what the daemon says. status: an answer with everything. happened: an event."""
+    """Says what the daemon says. status: an answer with everything. happened: an event.
+
+    Qt watches a socket by itself; for a named pipe a thread does.
+    """
 
     status = Signal(object)
     happened = Signal(object)
     refused = Signal(str)
     connected = Signal(bool)
+    _came = Signal(object, bytes)
 
-    def __init__(self, parent: QObject | None = None) -> None:
+    def __init__(
+        self, parent: QObject | None = None, connect: Callable[[Path], Stream] = connected
+    ) -> None:
         super().__init__(parent)
-        self._socket: socket.socket | None = None
+        self._connect = connect
+        self._came.connect(self._take_in)
+        self._socket: Stream | None = None
         self._notifier: QSocketNotifier | None = None
         self._waiting = b""
         self._levels = False
@@ -41,19 +53,20 @@ class DaemonLink(QObject):
         if self._socket is not None:
             return
         self._retry.start()
-        made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        made.settimeout(0.5)
         try:
-            made.connect(str(socket_path()))
+            made = self._connect(socket_path())
         except OSError:
-            made.close()
             self.connected.emit(False)
             return
-        made.setblocking(False)
         self._retry.stop()
         self._socket, self._waiting = made, b""
-        self._notifier = QSocketNotifier(made.fileno(), QSocketNotifier.Type.Read, self)
-        self._notifier.activated.connect(self._read)
+        if isinstance(made, socket.socket):
+            made.setblocking(False)
+            self._notifier = QSocketNotifier(made.fileno(), QSocketNotifier.Type.Read, self)
+            self._notifier.activated.connect(self._read)
+        else:
+            made.settimeout(None)
+            threading.Thread(target=self._listen, args=(made,), daemon=True).start()
         self.connected.emit(True)
         self.ask("watch", levels=self._levels)
 
@@ -81,6 +94,25 @@ class DaemonLink(QObject):
             return
         except OSError:
             data = b""
+        self._take_in(self._socket, data)
+
+    def _listen(self, line: Stream) -> None:
+        """Read a named pipe, on a thread of its own, until it ends."""
+        data = b"..."
+        while data:
+            try:
+                data = line.recv(65_536)
+            except OSError:
+                data = b""
+            try:
+                self._came.emit(line, data)
+            except RuntimeError:  # Qt has ended
+                return
+
+    def _take_in(self, line: Stream, data: bytes) -> None:
+        """What has come, b"" at the end; that of a connection before this one is forgotten."""
+        if line is not self._socket:
+            return
         if not data or len(self._waiting) > _LONGEST_LINE:
             self._lost()
             return

@@ -18,12 +18,15 @@ pytest.importorskip(
 
 from PySide6.QtWidgets import QApplication
 
+from apps.daemon.client import over_pipe
+from apps.daemon.pipe import PipeServer, pipe_address, secret
 from apps.daemon.protocol import Request
 from apps.daemon.server import ControlServer
 from apps.daemon.start import bind
 from apps.tray.app import Tray
 from apps.tray.history import HistoryWindow
 from apps.tray.icons import STATES, pixmap
+from apps.tray.link import DaemonLink
 from edge.config import load_config
 from edge.history import History
 from scripts.tray_pictures import status
@@ -115,3 +118,30 @@ def test_history_is_searched_exported_and_really_removed(
     assert asked == ["purge"]
     assert not kept.path.exists()
     assert "0 of 0" in window.count.text()
+
+
+def test_over_a_named_pipe_it_hears_and_says_the_same(
+    app: QApplication, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path_factory.mktemp("t") / "s"
+    monkeypatch.setenv("EDGE_CONTROL_SOCKET", str(path))
+    asked: list[str] = []
+
+    def handle(request: Request) -> dict[str, Any]:
+        asked.append(request.do)
+        return status("idle")
+
+    server = PipeServer(pipe_address(path), secret(path.parent), handle)
+    server.start()
+    link = DaemonLink(app, connect=over_pipe)
+    seen: list[dict[str, Any]] = []
+    link.happened.connect(seen.append)
+    link.status.connect(seen.append)
+    link.connect_now()
+    wait(app, lambda: any("panel" in each for each in seen))
+    server.tell("caption", {"text": "hello"})
+    wait(app, lambda: any(each.get("text") == "hello" for each in seen))
+    link.ask("stop")
+    wait(app, lambda: "stop" in asked)
+    server.close()
+    wait(app, lambda: not link.is_connected)
