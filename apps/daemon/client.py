@@ -30,7 +30,7 @@ class Stream(Protocol):
     def close(self) -> None: ...
 
 
-def connected(path: Path) -> Stream:
+def open_stream(path: Path) -> Stream:
     """A connection to the daemon: a Unix socket; on Windows a named pipe. Raises OSError."""
     platform: str = sys.platform
     if platform == "win32":
@@ -68,7 +68,7 @@ class Client:
         self.path = path or socket_path()
         self._waiting = b""
         try:
-            self.socket = (connect or connected)(self.path)
+            self.socket = (connect or open_stream)(self.path)
             self.socket.settimeout(timeout_s)
         except OSError as error:
             raise DaemonGoneError(

@@ -31,7 +31,7 @@ class DaemonLink(QObject):
     _came = Signal(object, bytes)
 
     def __init__(
-        self, parent: QObject | None = None, connect: Callable[[Path], Stream] = connected
+        self, parent: QObject | None = None, connect: Callable[[Path], Stream] = open_stream
     ) -> None:
         super().__init__(parent)
         self._connect = connect
