@@ -11,7 +11,7 @@ from typing import Any
 
 from PySide6.QtCore import QObject, QSocketNotifier, QTimer, Signal
 
-from apps.daemon.client import Stream
+from apps.daemon.client import Stream, open_stream
 from apps.daemon.lock import socket_path
 
 _RETRY_MS = 2_000
