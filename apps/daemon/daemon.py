@@ -152,7 +152,7 @@ class Daemon:
         """Load, and hold one conversation."""
         began_s = time.monotonic()
         self.board.enter("loading")
-        self.notifier.say("STATUS=loading")
+        self.notifier.loading()
         config = self.config()
         self.history = config.history.enabled
         hush = Hush(self.controls)
@@ -187,7 +187,7 @@ class Daemon:
             if frame.index == 0:
                 board.ready_s = time.monotonic() - began_s
                 board.enter("idle")
-                self.notifier.say("READY=1\nSTATUS=ready")
+                self.notifier.working("ready")
             board.observe(frame, reply)
             self.notifier.alive()
             turns.forget(_KEPT_TURNS)
@@ -201,7 +201,7 @@ class Daemon:
         log.error("%s", error)
         self.n_failed += 1
         self.board.enter("error", str(error))
-        self.notifier.say(f"READY=1\nSTATUS={error}")
+        self.notifier.working(str(error))
         until_s = time.monotonic() + _RETRY_S
         while time.monotonic() < until_s and not self.controls.interrupted():
             self.notifier.alive()

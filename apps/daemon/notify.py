@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 
 _FIRST_INHERITED = 3
+_LOADING_S = 180  # models may take so long to be read on a slow card, and no frame feeds meanwhile
 
 
 class Notifier:
@@ -16,8 +17,9 @@ class Notifier:
     def __init__(self, env: Mapping[str, str]) -> None:
         self._address = env.get("NOTIFY_SOCKET", "")
         every_us = env.get("WATCHDOG_USEC", "")
+        self._allowed_us = int(every_us) if every_us.isdigit() else 0
         # Half the time allowed, as systemd advises.
-        self._every_s = int(every_us) / 2e6 if every_us.isdigit() else 0.0
+        self._every_s = self._allowed_us / 2e6
         self._next_s = 0.0
 
     def say(self, text: str) -> None:
@@ -33,6 +35,16 @@ class Notifier:
                 out.sendto(text.encode(), address)
             except OSError:  # a manager that does not listen is no reason to end
                 return
+
+    def loading(self) -> None:
+        """Models are read now: the watchdog is to be patient until `working`."""
+        patient = f"\nWATCHDOG_USEC={_LOADING_S * 1_000_000}" if self._allowed_us else ""
+        self.say(f"STATUS=loading{patient}")
+
+    def working(self, status: str) -> None:
+        """Ready, with the usual patience; status: for people."""
+        usual = f"\nWATCHDOG_USEC={self._allowed_us}" if self._allowed_us else ""
+        self.say(f"READY=1\nSTATUS={status}{usual}")
 
     def alive(self) -> None:
         """Feed the watchdog, when it is due: called for every frame."""

@@ -109,9 +109,9 @@ class DaemonLink(QObject):
             except RuntimeError:  # Qt has ended
                 return
 
-    def _take_in(self, line: Stream, data: bytes) -> None:
+    def _take_in(self, source: Stream, data: bytes) -> None:
         """What has come, b"" at the end; that of a connection before this one is forgotten."""
-        if line is not self._socket:
+        if source is not self._socket:
             return
         if not data or len(self._waiting) > _LONGEST_LINE:
             self._lost()
