@@ -64,7 +64,7 @@ def read_arrays(path: Path, kind: str, model: str) -> dict[str, Array]:
         metadata = header.pop("__metadata__")
         body = raw[8 + n_bytes :]
         found = {name: _array(body, entry) for name, entry in header.items()}
-        about = (metadata["kind"], metadata["model"], metadata["sha256"])
+        about = [str(metadata[name]) for name in ("kind", "model", "sha256")]
     except (struct.error, ValueError, KeyError, TypeError, AttributeError) as exc:
         raise ArtifactError(f"{path} is no saved state, or is cut short; {_AGAIN}") from exc
     if about[2] != hashlib.sha256(body).hexdigest():

@@ -48,6 +48,15 @@ def test_a_changed_value_is_found(path: Path) -> None:
         read_arrays(path, "test state", "ab" * 32)
 
 
+def test_metadata_of_another_type_is_another_s(path: Path) -> None:
+    raw = path.read_bytes().replace(
+        b'"model":"' + b"ab" * 32 + b'"', b'"model":' + b"null".ljust(66)
+    )
+    path.write_bytes(raw)
+    with pytest.raises(ArtifactError, match="another model"):
+        read_arrays(path, "test state", "ab" * 32)
+
+
 def test_another_kind_or_model_is_refused(path: Path) -> None:
     with pytest.raises(ArtifactError, match="test state"):
         read_arrays(path, "other state", "ab" * 32)
