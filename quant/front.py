@@ -150,7 +150,7 @@ def _axes(low_x: float, high_x: float, low_y: float, high_y: float, at: Place) -
         _, cy = at(low_x, y)
         parts += [
             f'<line x1="{_LEFT}" x2="{_WIDTH - 20}" y1="{cy}" y2="{cy}" stroke="#ddd"/>',
-            f'<text x="{_LEFT - 8}" y="{cy + 4}" text-anchor="end">{y:.0f} dB</text>',
+            f'<text x="{_LEFT - 8}" y="{cy + 4}" text-anchor="end">{round(y)} dB</text>',
         ]
     place = f'x="{_WIDTH // 2}" y="{_HEIGHT - 10}" text-anchor="middle"'
     return [*parts, f"<text {place}>weights</text>"]
