@@ -31,8 +31,6 @@ _BOOT = (
     "import runpy, sys; sys.path += sys.argv[2:]; sys.argv = sys.argv[1:2]; "
     "runpy.run_path(sys.argv[0], run_name='__main__')"
 )
-# A reply that begins before the question has ended answered half of it.
-_EARLY_S = 0.0
 
 
 def run_peer(
@@ -102,7 +100,8 @@ def _row(item: Asked, answer: dict[str, Any]) -> dict[str, Any]:
     row = {**answer, "question": item.name}
     if first is not None and item.end_s is not None:
         row["after_end_ms"] = round((first - item.end_s) * 1e3, 1)
-        row["half_answered"] = first - item.end_s < _EARLY_S
+        # A reply that begins before the question has ended answered half of it.
+        row["half_answered"] = first < item.end_s
     if item.fact:
         row["right"] = bool(re.search(item.fact, answer["reply"], re.IGNORECASE))
     row["turns"] = answer["user"].count(" | ") + bool(answer["user"])

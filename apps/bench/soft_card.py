@@ -16,9 +16,10 @@ from apps.bench.talker import RandomTalker
 from edge.errors import DeviceError
 from edge.frame import FRAME_SAMPLES, SAMPLE_RATE_HZ, Pcm, silence
 from runtime.clock import Clock
+from runtime.sound.around import AroundPort
 from runtime.sound.card.portaudio import BLOCK_MS, OnBlock, StreamSpec
 from runtime.sound.device_info import DeviceInfo
-from runtime.sound.port import AudioPort, PortCounters
+from runtime.sound.port import AudioPort
 
 _BLOCK_NS = BLOCK_MS * 1_000_000
 _BLOCK_SAMPLES = SAMPLE_RATE_HZ * BLOCK_MS // 1000
@@ -107,31 +108,13 @@ class SoftStream:
         self.card.end(self)
 
 
-@dataclass(slots=True)
-class IdlePort:
+class IdlePort(AroundPort):
     """A port that tells the card whether the engine is idle: what a user would hear."""
 
-    inner: AudioPort
-    card: SoftCard
-
-    def open(self) -> None:
-        self.inner.open()
+    def __init__(self, port: AudioPort, card: SoftCard) -> None:
+        super().__init__(port)
+        self._card = card
 
     def read(self, *, engine_idle: bool) -> Pcm | None:
-        self.card.idle = engine_idle
-        return self.inner.read(engine_idle=engine_idle)
-
-    def write(self, pcm: Pcm) -> None:
-        self.inner.write(pcm)
-
-    def flush(self) -> int:
-        return self.inner.flush()
-
-    def delay_ms(self) -> float | None:
-        return self.inner.delay_ms()
-
-    def counters(self) -> PortCounters:
-        return self.inner.counters()
-
-    def close(self, *, completed: bool) -> None:
-        self.inner.close(completed=completed)
+        self._card.idle = engine_idle
+        return super().read(engine_idle=engine_idle)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -59,7 +60,7 @@ def run_wake(
         "voices": list(voices),
         "said": len(asked),
         "missed": len(missed),
-        "missed_by_voice": _count(missed),
+        "missed_by_voice": dict(Counter(each.voice for each in missed)),
         "missed_by_snr_db": {str(snr): sum(m.snr_db == snr for m in missed) for snr in _SNR_DB},
         "other": len(other),
         "false": len(false),
@@ -119,10 +120,3 @@ def _noisy(pcm: Float32, snr_db: float | None, random: np.random.Generator) -> F
     level = float(np.sqrt(np.mean(pcm**2))) * 10 ** (-snr_db / 20)
     noisy: Float32 = (pcm + random.normal(0, level, len(pcm))).astype(np.float32)
     return noisy
-
-
-def _count(found: Sequence[Said]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for each in found:
-        counts[each.voice] = counts.get(each.voice, 0) + 1
-    return counts
