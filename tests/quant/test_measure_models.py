@@ -89,8 +89,7 @@ def test_a_model_left_to_itself_is_heard(starter_models: ModelStore, tmp_path: P
     speech = tmp_path / "speech"
     speech.mkdir()
     voice_ = Voice(starter_models.files("hibari-heart"))
-    for i, question in enumerate(("What is your name?", "How are you?", "What can you do?")):
-        write_clip(speech / f"{i}.wav", voice_.speak(question, seed=0).pcm)
+    write_clip(speech / "name.wav", voice_.speak("What is your name?", seed=0).pcm)
     model = open_subject(SHIPPED)
     options = Options(tuple(name for name in WAIVABLE if name != "words"))
     result, rows = measure_any(
@@ -99,14 +98,13 @@ def test_a_model_left_to_itself_is_heard(starter_models: ModelStore, tmp_path: P
         speech=speech, limit=None, codec=None, on_progress=lambda *_: None,
     )  # fmt: skip
     assert result["controls"]["fine"]
-    # It answers some of them, and its own text is what its sound is held against.
-    counted = [row.counts for row in rows if row.counts]
-    assert counted
-    assert all(found["candidate.wer"] == found["reference.wer"] for found in counted)
-    assert all(found["candidate.wer"][1] >= 1 for found in counted)
+    # It answers, and its own text is what its sound is held against.
+    (row,) = rows
+    assert row.counts["candidate.wer"] == row.counts["reference.wer"]
+    assert row.counts["candidate.wer"][1] >= 1
     assert result["metrics"]["artefact_change"]["mean"] == 0
     assert 0 < result["levels"]["free"]["candidate"]["quiet"] < 1
-    assert set(rows[0].sounds) == {"reference", "candidate"}
+    assert set(row.sounds) == {"reference", "candidate"}
 
 
 def test_what_is_stuck_or_gibberish_is_told_from_speech() -> None:
