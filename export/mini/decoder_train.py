@@ -52,11 +52,11 @@ class DecoderRecipe:
     linear_weight: float = 1.0
     hinge_weight: float = 0.1
     match_weight: float = 1.0
-    envelope_weight: float = 2.0
+    envelope_weight: float = 4.0
     judge_from: int = 1_000_000
     judge_every: int = 2
-    reply_share: float = 0.3
-    other_share: float = 0.1
+    reply_share: float = 0.25
+    other_share: float = 0.25
     other_clips: int = 500
     save_every: int = 100
 
