@@ -197,7 +197,7 @@ def card_of(report: dict[str, Any]) -> str:
         f"What limits it is training time: {runs['codec']['minutes']:.0f} minutes for the codec's "
         f"encoder, {runs['decoder']['minutes'] - runs['codec']['minutes']:.0f} more\nfor its "
         f"decoder and {runs['model']['minutes']:.0f} for the model, on one core of a CPU without a "
-        "GPU.\n\n"
+        "GPU, by the clock: for\npart of that time other work had the core.\n\n"
     )
     made = _MADE.format(
         codec_steps=runs["codec"]["steps"], decoder_steps=runs["decoder"]["steps"],

@@ -23,8 +23,12 @@ MOST_QUESTIONS, LATE_FRAMES, FACTOR = 8, 2, np.float32(0.5)
 
 
 def asked() -> Pcm:
-    """The question and three seconds of silence, (n, 1920)."""
-    spoken = read_mono(QUESTION, SAMPLE_RATE_HZ)
+    """The question's end and three seconds of silence, (n, 1920).
+
+    The whole question is answered with one word, and one word says too little of its way back.
+    """
+    whole = read_mono(QUESTION, SAMPLE_RATE_HZ)
+    spoken = whole[int(0.65 * len(whole)) :]
     n_frames = -(-len(spoken) // FRAME_SAMPLES) + 38
     padded = np.zeros(n_frames * FRAME_SAMPLES, np.float32)
     padded[: len(spoken)] = spoken
