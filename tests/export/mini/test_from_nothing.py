@@ -44,7 +44,7 @@ CODEC = CodecRecipe(
     ),
     n_crops=2,
 )  # fmt: skip
-DECODER = DecoderRecipe(n_crops=2, crop_frames=4, judge_from=4, other_clips=2)
+DECODER = DecoderRecipe(n_crops=2, crop_frames=7, judge_from=4, other_clips=2)
 LM = LmRecipe(
     sizes=LmSizes(dim=256, n_layers=2, hidden=256, card=64, text_card=300, depth_hidden=256),
     n_conversations=10, batch=5, n_frames=100, user_noise=0.0,
@@ -99,6 +99,9 @@ def test_ten_conversations_are_learnt_and_the_artifact_holds_them(
     made = write_artifact(parts, CODEC, replace(LM), tmp_path / "artifact")
     engine = open_duplex(made, threads=1, options=DuplexOptions(greedy=True))
     assert (made / CODEC_FOLDER).is_dir()
-    codes, _ = through(engine.codec, sound)
-    # A codec trained for seconds has codes that lie almost equally near.
-    assert np.mean(codes == codec.encode(sound)) > 0.95
+    # A codec trained for seconds has codes that lie almost equally near: a few of them turn over.
+    equal = [
+        through(engine.codec, pcm)[0] == codec.encode(pcm)
+        for pcm in (bank.sound_of(u) for u in bank.of("ask")[:12])
+    ]
+    assert np.mean(np.concatenate(equal, 1)) > 0.9
