@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from apps.bench.soak import quantiles, slope_per_h
+from apps.bench.quantiles import quantiles
+from apps.bench.soak import slope_per_h
 from apps.bench.soft_card import IdlePort, SoftCard
 from apps.bench.talker import RandomTalker
 from apps.daemon.client import Client, DaemonGoneError

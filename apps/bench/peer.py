@@ -14,8 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from apps.bench.quantiles import quantiles
 from apps.bench.talk import Asked
 from edge.config import Config
 from edge.errors import UsageError
@@ -111,14 +110,10 @@ def _row(item: Asked, answer: dict[str, Any]) -> dict[str, Any]:
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Quantiles over the questions that were answered after their end, and counts."""
     after = [r["after_end_ms"] for r in rows if r.get("after_end_ms", -1) >= 0]
-    quantile = {
-        f"p{int(q * 100)}": round(float(np.quantile(after, q)), 1) if after else float("nan")
-        for q in (0.5, 0.95)
-    }
     return {
         "questions": len(rows),
         "answered": sum(row["first_audible_s"] is not None for row in rows),
-        "after_end_ms": quantile,
+        "after_end_ms": quantiles(after),
         "half_answered": sum(bool(row.get("half_answered")) for row in rows),
         "in_several_turns": sum(row["turns"] > 1 for row in rows),
         "right": sum(bool(row.get("right")) for row in rows),

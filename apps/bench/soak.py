@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from apps.bench.quantiles import quantiles
 from apps.bench.talker import RandomTalker
 from apps.session import Session, TurnLog, cleared
 from edge.frame import FRAME_MS, Frame, Pcm, Reply
@@ -87,10 +88,3 @@ def slope_per_h(points: list[tuple[float, float]]) -> float:
         return 0.0
     at_s, value = np.array(points).T
     return round(float(np.polyfit(at_s, value, 1)[0]) * 3600, 1)
-
-
-def quantiles(values: list[float]) -> dict[str, float]:
-    """p50 and p95 to a tenth; {} for none."""
-    if not values:
-        return {}
-    return {f"p{int(q * 100)}": round(float(np.quantile(values, q)), 1) for q in (0.5, 0.95)}

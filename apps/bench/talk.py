@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from apps.bench.quantiles import quantiles
 from apps.bench.questions import Question
 from apps.session import Session, TurnLog, cleared
 from edge.frame import FRAME_SAMPLES, SAMPLE_RATE_HZ, Frame, Pcm, Reply
@@ -155,15 +156,13 @@ def summarise(rows: Sequence[dict[str, Any]], trace: Trace) -> dict[str, Any]:
     the question's last sound really is, where that is known.
     """
     answered = [row for row in rows if "latency_ms" in row]
-    latency = {
-        stage: _quantiles([row["latency_ms"][stage] for row in answered]) for stage in STAGES
-    }
+    latency = {stage: quantiles([row["latency_ms"][stage] for row in answered]) for stage in STAGES}
     judged = [row["right"] for row in answered if row["right"] is not None]
     return {
         "questions": len(rows),
         "answered": len(answered),
         "latency_ms": latency,
-        "after_end_ms": _quantiles([r["after_end_ms"] for r in answered if "after_end_ms" in r]),
+        "after_end_ms": quantiles([r["after_end_ms"] for r in answered if "after_end_ms" in r]),
         "cut_off": sum(row["cut_off"] for row in rows),
         "half_answered": sum(row["half_answered"] for row in rows),
         "replies_cut": sum(row["replies_cut"] for row in rows),
@@ -178,12 +177,3 @@ def summarise(rows: Sequence[dict[str, Any]], trace: Trace) -> dict[str, Any]:
 def sequential(session_config: Any) -> Any:
     """The configuration of a plain sequential loop: fixed silence, nothing prepared ahead."""
     return replace(session_config, turns=replace(session_config.turns, policy="fixed", ahead=False))
-
-
-def _quantiles(values: Sequence[float]) -> dict[str, float]:
-    if not values:
-        return {"p50": float("nan"), "p95": float("nan")}
-    return {
-        "p50": round(float(np.quantile(values, 0.5)), 1),
-        "p95": round(float(np.quantile(values, 0.95)), 1),
-    }

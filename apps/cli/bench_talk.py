@@ -154,14 +154,15 @@ def _peer(
 
 def _of_peer(name: str, found: dict[str, Any], ours: dict[str, float]) -> str:
     """What a peer came to, in a line or two; ours: the same quantity of edge."""
+    from apps.bench.quantiles import shown
+
     theirs = found["after_end_ms"]
     return (
         f"{name}: {found['answered']} of {found['questions']} answered, {found['right']} right, "
         f"{found['half_answered']} half answered, {found['in_several_turns']} in several turns; "
         f"{found['cpu_s']:.0f} s of processor\n"
         "real end of the question to first sound, ms, p50 / p95: "
-        f"edge {ours['p50']:.0f} / {ours['p95']:.0f}, "
-        f"{name} {theirs['p50']:.0f} / {theirs['p95']:.0f}"
+        f"edge {shown(ours)}, {name} {shown(theirs)}"
     )
 
 
@@ -216,6 +217,7 @@ def _table(report: dict[str, Any], cold_start_s: float) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from apps.bench.quantiles import shown
     from apps.bench.talk import STAGES
 
     table = Table(title="End of speech to first audible sample, ms: p50 / p95")
@@ -223,8 +225,7 @@ def _table(report: dict[str, Any], cold_start_s: float) -> None:
     for stage in STAGES:
         table.add_column(stage, justify="right")
     for name, part in report.items():
-        quantiles = (part["latency_ms"][stage] for stage in STAGES)
-        table.add_row(name, *(f"{q['p50']:.0f} / {q['p95']:.0f}" for q in quantiles))
+        table.add_row(name, *(shown(part["latency_ms"][stage]) for stage in STAGES))
     console = Console()
     console.print(table)
     for name, part in report.items():

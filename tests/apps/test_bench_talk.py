@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from apps.bench.picture import draw
+from apps.bench.quantiles import quantiles, shown
 from apps.bench.talk import Recorder
 from edge.frame import FRAME_NS, Event, Frame, Reply, silence
 from runtime.trace import Span
@@ -40,3 +41,9 @@ def test_the_picture_has_a_row_for_the_work(tmp_path: Path) -> None:
     drawn = (tmp_path / "with.svg").read_text(encoding="utf-8")
     for name in ("recogniser", "end of turn?", "assistant", "ended"):
         assert f"<!-- {name} -->" in drawn
+
+
+def test_where_nothing_was_measured_no_number_is_shown() -> None:
+    assert shown(quantiles([488.0, 488.04, 725.0])) == "488 / 701"
+    assert quantiles([]) == {}
+    assert shown({}) == "-"

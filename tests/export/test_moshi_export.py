@@ -48,12 +48,13 @@ def weights() -> Weights:
     return random_weights(RAW, 1)
 
 
-def refuse(tmp_path: Path, tensors: Weights, kind: type[EdgeError], said: str) -> None:
-    """The export fails with one line and leaves nothing at its target."""
-    with pytest.raises(kind, match=said) as failure:
+def refusal(tmp_path: Path, tensors: Weights, kind: type[EdgeError]) -> str:
+    """What the export says when it fails: one line, and nothing is left at its target."""
+    with pytest.raises(kind) as failure:
         export_model(tmp_path, RAW, tensors)
     assert "\n" not in str(failure.value)
     assert not (tmp_path / "artifact").exists()
+    return str(failure.value)
 
 
 def test_old_and_new_names_give_the_same_artifact(tmp_path: Path) -> None:
@@ -77,7 +78,8 @@ def test_files_made_for_candle_and_mlx_give_the_same_artifact(
 def test_a_slice_that_is_missing_is_named(tmp_path: Path) -> None:
     tensors = by_slices(weights(), RAW, mlx=False)
     del tensors["depformer.2.transformer.layers.1.gating.linear_in.weight"]
-    refuse(tmp_path, tensors, ShapeError, r"1 missing \(depformer.layers.1.gating.2.linear_in")
+    said = refusal(tmp_path, tensors, ShapeError)
+    assert "1 missing (depformer.layers.1.gating.2.linear_in" in said
 
 
 def test_user_slices_are_dropped_and_can_be_kept(tmp_path: Path) -> None:
@@ -160,20 +162,20 @@ def test_a_missing_a_surplus_and_a_misshapen_tensor_are_named(tmp_path: Path) ->
     tensors = weights()
     tensors["surprise.weight"] = tensors.pop("out_norm.alpha")
     tensors["linears.0.weight"] = tensors["linears.0.weight"][:, :-1]
-    said = r"1 missing \(out_norm.alpha\); 1 surplus \(surprise.weight\); 1 misshapen \(linears.0"
-    refuse(tmp_path, tensors, ShapeError, said)
+    said = refusal(tmp_path, tensors, ShapeError)
+    assert "1 missing (out_norm.alpha); 1 surplus (surprise.weight); 1 misshapen (linears.0" in said
 
 
 def test_a_feed_forward_that_does_not_fit_itself_is_named(tmp_path: Path) -> None:
     tensors = weights()
     name = "transformer.layers.0.gating.linear_in.weight"
     tensors[name] = tensors[name][:-2]
-    refuse(tmp_path, tensors, ShapeError, name)
+    assert name in refusal(tmp_path, tensors, ShapeError)
 
 
 def test_another_model_family_is_told_apart(tmp_path: Path) -> None:
     tensors = {"model.layers.0.self_attn.q_proj.weight": np.zeros((4, 4), np.float32)}
-    refuse(tmp_path, tensors, ArtifactError, "no Moshi model")
+    assert "no Moshi model" in refusal(tmp_path, tensors, ArtifactError)
 
 
 @pytest.mark.parametrize("dtype", ["I8", "F8_E4M3"])

@@ -166,7 +166,8 @@ def test_a_device_pulled_out_while_the_server_runs_is_found_again(sound: Virtual
             sound.pactl("load-module", "module-null-sink", f"sink_name={name}", "norewinds=1")
         sound.pactl("set-default-sink", SPEAKER)
         sound.pactl("set-default-source", f"{MICROPHONE}.monitor")
-        echo.until(lambda facts: facts["n_reopened"] >= 1, 30)
+        facts = echo.until(lambda facts: facts["n_reopened"] >= 1, 30)
+    assert facts["n_reopened"] >= 1
 
 
 def test_the_delay_that_is_claimed_is_the_delay_that_is_there(sound: VirtualSound) -> None:
