@@ -21,6 +21,7 @@ Compare = Callable[[Float32, Float32], float]
 
 RATE_HZ = 16_000
 _LEAST_S = 0.5
+_ESTOI_DECIMALS = 9
 
 
 def pesq_wb() -> Compare | str:
@@ -39,7 +40,10 @@ def pesq_wb() -> Compare | str:
 
 
 def estoi() -> Compare | str:
-    """Extended short-time intelligibility, 0..1."""
+    """Extended short-time intelligibility, 0..1, to nine decimals.
+
+    Further ones depend on where the samples lie in memory, and equal sounds must score equally.
+    """
     library = _load("pystoi", "quality")
     if isinstance(library, str):
         return library
@@ -48,9 +52,10 @@ def estoi() -> Compare | str:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # it warns where there is too little speech
             try:
-                return float(library.stoi(reference, other, RATE_HZ, extended=True))
+                score = float(library.stoi(reference, other, RATE_HZ, extended=True))
             except RuntimeWarning:
                 return float("nan")
+        return round(score, _ESTOI_DECIMALS)
 
     return compare
 
