@@ -50,17 +50,20 @@ class Weighed:
     def added(self, precisions: Mapping[str, str]) -> dict[str, float]:
         """The damages of a mix, weights rounded alone added up, by kind."""
         total = dict.fromkeys(self.every_kind, 0.0)
-        for label, found in self.options.items():
-            (one,) = (each for each in found if each.precision == precisions[label])
+        for label, one in self._chosen(precisions).items():
             total[self.kinds[label]] += one.damage
         return total
 
     def size_of(self, precisions: Mapping[str, str]) -> int:
         """Bytes of all weights of a mix."""
-        return sum(
-            next(one.size_bytes for one in found if one.precision == precisions[label])
+        return sum(one.size_bytes for one in self._chosen(precisions).values())
+
+    def _chosen(self, precisions: Mapping[str, str]) -> dict[str, Option]:
+        """What every weight becomes in a mix."""
+        return {
+            label: next(one for one in found if one.precision == precisions[label])
             for label, found in self.options.items()
-        )
+        }
 
 
 @dataclass(frozen=True, slots=True)

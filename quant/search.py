@@ -126,10 +126,11 @@ def as_good_as(
     if codec is None:
         return mixes.within(than.damages), None
     budgets = dict(than.damages)
+    uniform = _made_whole(than.precisions, codec)
     for done in range(_MOST_ROUNDS):
         on_progress("running mixes", done, _MOST_ROUNDS)
         found = mixes.within(budgets)
-        checked = check(found, than, codec)
+        checked = Checked(*_made_whole(found.precisions, codec), *uniform)
         over = {k: checked.damages[k] / most for k, most in checked.uniform_damages.items()}
         if checked.beaten:
             on_progress("running mixes", _MOST_ROUNDS, _MOST_ROUNDS)
@@ -145,12 +146,14 @@ def as_good_as(
 
 def check(found: Found, than: Uniform, codec: RoundedCodec) -> Checked:
     """Run a mix and a uniform file."""
-    return Checked(
-        codec.damages(found.precisions),
-        codec.file_bytes(found.precisions),
-        codec.damages(than.precisions),
-        codec.file_bytes(than.precisions),
-    )
+    return Checked(*_made_whole(found.precisions, codec), *_made_whole(than.precisions, codec))
+
+
+def _made_whole(
+    precisions: Mapping[str, str], codec: RoundedCodec
+) -> tuple[Mapping[str, float], int]:
+    """Damages by kind and bytes of both graphs."""
+    return codec.damages(precisions), codec.file_bytes(precisions)
 
 
 def _known(item: Item, ggml: Ggml | None) -> list[str]:

@@ -15,7 +15,14 @@ from apps.daemon.controls import Controls, Hush
 from edge.errors import EdgeError
 from edge.frame import FRAME_NS, Pcm, silence
 from runtime.clock import Clock
-from runtime.sound.card.recovery import FIRST_WAIT_NS, LONGEST_WAIT_NS
+from runtime.sound.card.recovery import (
+    FIRST_WAIT_NS,
+    Action,
+    Attempt,
+    Phase,
+    Recovery,
+    advance,
+)
 from runtime.sound.port import AudioPort, PortCounters
 
 log = logging.getLogger(__name__)
@@ -26,6 +33,8 @@ _RELEASE_FRAMES = 25
 _QUIET_FRAMES = 5
 _QUIET_LEVEL = 1e-4
 _FLOOR_DB = -99.0
+# No device is open, and one may be tried at once.
+_SHUT = Recovery(Phase.WAITING)
 
 
 @dataclass(slots=True)
@@ -48,7 +57,7 @@ class GatePort:
     from the loop's thread.
 
     After a release the device may be gone when it is wanted again: that is no end of the
-    conversation. It is tried again after 0.25 s, then ever less often, at least every 4 s.
+    conversation. It is tried again as a device is that vanished.
     """
 
     def __init__(
@@ -62,8 +71,7 @@ class GatePort:
         self._trouble = trouble
         self._port: AudioPort | None = None
         self._news: queue.SimpleQueue[AudioPort | Exception] = queue.SimpleQueue()
-        self._opening = False
-        self._retry_at_ns, self._wait_ns = 0, FIRST_WAIT_NS
+        self._recovery = _SHUT
         self._hush = Hush(controls)
         self._n_hushed_quiet = _QUIET_FRAMES
         self._n_idle = 0
@@ -146,33 +154,34 @@ class GatePort:
 
     def _wake(self, hears: bool) -> None:
         """Take the device that a helper has opened, or send a helper for it."""
-        if self._opening and not self._news.empty():
+        news, attempt = None, Attempt.NO_NEWS
+        if self._recovery.phase is Phase.OPENING and not self._news.empty():
             news = self._news.get_nowait()
-            self._opening = False
-            if isinstance(news, Exception):
-                self._not_yet(news)
-                return
-            self._trouble("")
-            self._port, self._n_idle, self._wait_ns = news, 0, FIRST_WAIT_NS
-        elif hears and not self._opening and self._clock.now_ns() >= self._retry_at_ns:
-            self._opening = True
+            attempt = Attempt.FAILED if isinstance(news, Exception) else Attempt.OPENED
+        elif self._recovery.phase is Phase.WAITING and not hears:
+            return
+        first = self._recovery.wait_ns == FIRST_WAIT_NS
+        self._recovery, action = advance(
+            self._recovery, self._clock.now_ns(), alive=True, attempt=attempt
+        )
+        if action is Action.OPEN:
             threading.Thread(target=self._fetch, daemon=True, name="edge-open-sound").start()
+        elif isinstance(news, Exception):
+            self._not_yet(news, first=first)
+        elif news is not None:
+            self._trouble("")
+            self._port, self._n_idle, self._recovery = news, 0, _SHUT
 
-    def _not_yet(self, error: Exception) -> None:
-        """Say that there is no device, and wait before the next attempt. Raises what no device can
-        be blamed for.
-        """
+    def _not_yet(self, error: Exception, *, first: bool) -> None:
+        """Say that there is no device. Raises what no device can be blamed for."""
         if not isinstance(error, EdgeError):
             raise error
-        first = self._wait_ns == FIRST_WAIT_NS
         log.log(
             logging.WARNING if first else logging.DEBUG,
             "the microphone cannot be opened again yet: %s",
             error,
         )
         self._trouble(f"the microphone cannot be opened again yet: {error}")
-        self._retry_at_ns = self._clock.now_ns() + self._wait_ns
-        self._wait_ns = min(2 * self._wait_ns, LONGEST_WAIT_NS)
 
     def _fetch(self) -> None:
         try:

@@ -15,36 +15,31 @@ import secrets
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from multiprocessing import connection
 from pathlib import Path
 from typing import Any, Protocol
 
 from apps.daemon.protocol import (
+    MAX_CLIENTS,
     MAX_LINE_BYTES,
-    ProtocolError,
+    Handler,
     Request,
-    error_line,
+    carry_out,
     event_line,
-    parse_request,
-    reply_line,
 )
 from edge.atomic import write_text
-from edge.errors import EdgeError
 from edge.paths import make_dir, runtime_dir
 
 log = logging.getLogger(__name__)
 
-MAX_CLIENTS = 16
 _WAITING = 512  # lines for a client that does not read; then events are left out
 _PAUSE_S = 1 / 200  # after each request: as many a second as over the socket
 _KEY_NAME = "control.key"
 _GREETING_S = 2.0  # a client that says nothing for so long is none
 _NONCE_BYTES, _PROOF_BYTES = 32, 32
 _GONE = (OSError, EOFError)  # what a connection ends by
-
-Handler = Callable[[Request], Mapping[str, Any]]
 
 
 class Line(Protocol):
@@ -119,6 +114,10 @@ class _Peer:
     watches: bool = False
     levels: bool = False
     n_lost: int = 0
+
+    def watch(self, levels: bool) -> None:
+        """Be told of events from now on."""
+        self.watches, self.levels = True, levels
 
 
 class PipeServer:
@@ -201,29 +200,16 @@ class PipeServer:
             while not self._over.is_set():
                 text = peer.line.recv_bytes(MAX_LINE_BYTES + 1)
                 if text.strip():
-                    peer.waiting.put(self._answer(peer, text.strip()))
+                    peer.waiting.put(carry_out(text.strip(), self._one_by_one, peer.watch))
                 time.sleep(_PAUSE_S)
         except _GONE as error:
             log.debug("a client has gone: %s", error)
         finally:
             self._end(peer)
 
-    def _answer(self, peer: _Peer, text: bytes) -> bytes:
-        ident = None
-        try:
-            request = parse_request(text)
-            ident = request.ident
-            if request.do == "watch":
-                peer.watches, peer.levels = True, bool(request.facts.get("levels"))
-            with self._one_at_a_time:
-                return reply_line(self._handle(request), ident)
-        except ProtocolError as error:
-            return error_line(str(error), ident)
-        except EdgeError as error:
-            return error_line(str(error), ident)
-        except Exception as error:
-            log.exception("a control request failed")
-            return error_line(f"internal error ({type(error).__name__})", ident)
+    def _one_by_one(self, request: Request) -> Mapping[str, Any]:
+        with self._one_at_a_time:
+            return self._handle(request)
 
     def _write(self, peer: _Peer) -> None:
         try:
@@ -254,7 +240,8 @@ class PipeStream:
             introduce(self._line, key)
         except _GONE as error:
             self._line.close()
-            raise OSError(f"it does not know us: {error}") from error
+            why = str(error) or "it hung up; it may have too many clients"
+            raise OSError(f"it does not know us: {why}") from error
 
     def settimeout(self, timeout_s: float | None) -> None:
         """How long recv waits; None: for ever."""

@@ -7,6 +7,7 @@ Request or a ProtocolError with one line for the client.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -14,7 +15,10 @@ from typing import Any
 
 from edge.errors import EdgeError
 
+log = logging.getLogger(__name__)
+
 VERSION = 1
+MAX_CLIENTS = 16
 MAX_LINE_BYTES = 4096
 _MAX_TEXT = 1024
 _MAX_ID = 64
@@ -38,6 +42,9 @@ class Request:
     do: str
     facts: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     ident: str | int | None = None
+
+
+Handler = Callable[[Request], Mapping[str, Any]]
 
 
 def _is_bool(value: object) -> bool:
@@ -112,6 +119,22 @@ def error_line(message: str, ident: str | int | None = None) -> bytes:
     """One line that says why not."""
     named = {} if ident is None else {"id": ident}
     return json.dumps({"ok": False, **named, "error": message}).encode() + b"\n"
+
+
+def carry_out(line: bytes, handle: Handler, watch: Callable[[bool], None]) -> bytes:
+    """The line that answers a request. watch: told of a client that watches now, levels or not."""
+    ident = None
+    try:
+        request = parse_request(line)
+        ident = request.ident
+        if request.do == "watch":
+            watch(bool(request.facts.get("levels")))
+        return reply_line(handle(request), ident)
+    except EdgeError as error:
+        return error_line(str(error), ident)
+    except Exception as error:
+        log.exception("a control request failed")
+        return error_line(f"internal error ({type(error).__name__})", ident)
 
 
 def event_line(kind: str, facts: Mapping[str, Any]) -> bytes:

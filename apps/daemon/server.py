@@ -12,31 +12,26 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from apps.daemon.protocol import (
+    MAX_CLIENTS,
     MAX_LINE_BYTES,
-    ProtocolError,
-    Request,
+    Handler,
+    carry_out,
     error_line,
     event_line,
-    parse_request,
-    reply_line,
 )
-from edge.errors import EdgeError
 
 log = logging.getLogger(__name__)
 
-MAX_CLIENTS = 16
 MAX_OUT_BYTES = 256 * 1024
 _MAX_EVENT_BYTES = 64 * 1024  # a watcher that reads no faster than this loses events, not replies
 _READ_BYTES = 4096
 _REQUESTS_PER_S, _BURST = 200.0, 50.0
 _WAITING_EVENTS = 512
-
-Handler = Callable[[Request], Mapping[str, Any]]
 
 
 class Server(Protocol):
@@ -65,6 +60,10 @@ class _Client:
     seen_s: float = field(default_factory=time.monotonic)
     n_lost: int = 0
     ends: bool = False
+
+    def watch(self, levels: bool) -> None:
+        """Be told of events from now on."""
+        self.watches, self.levels = True, levels
 
 
 class ControlServer:
@@ -134,7 +133,9 @@ class ControlServer:
 
     def _run(self) -> None:
         while not self._over.is_set():
-            for key, ready in self._selector.select(0.5 if self._clients else None):
+            found = self._selector.select(0.5 if self._clients else None)
+            # Who has left makes room before somebody new is let in.
+            for key, ready in sorted(found, key=lambda one: one[0].fileobj is self._listener):
                 if key.fileobj is self._listener:
                     self._accept()
                 elif key.fileobj is self._wake_out:
@@ -205,7 +206,7 @@ class ControlServer:
             client.incoming = rest
             if line.strip():
                 client.budget -= 1
-                client.outgoing += self._answer(client, bytes(line))
+                client.outgoing += carry_out(bytes(line), self._handle, client.watch)
         if b"\n" not in client.incoming and len(client.incoming) > MAX_LINE_BYTES:
             client.outgoing += error_line(f"a line may have {MAX_LINE_BYTES} bytes")
             client.ends = True
@@ -213,22 +214,6 @@ class ControlServer:
             self._drop(client)  # it asks and does not read
             return
         self._write(client)
-
-    def _answer(self, client: _Client, line: bytes) -> bytes:
-        ident = None
-        try:
-            request = parse_request(line)
-            ident = request.ident
-            if request.do == "watch":
-                client.watches, client.levels = True, bool(request.facts.get("levels"))
-            return reply_line(self._handle(request), ident)
-        except ProtocolError as error:
-            return error_line(str(error), ident)
-        except EdgeError as error:
-            return error_line(str(error), ident)
-        except Exception as error:
-            log.exception("a control request failed")
-            return error_line(f"internal error ({type(error).__name__})", ident)
 
     def _write(self, client: _Client) -> None:
         try:

@@ -21,7 +21,8 @@ from edge.errors import UsageError
 from edge.paths import make_dir
 
 if TYPE_CHECKING:
-    from apps.daemon.server import Handler, Server
+    from apps.daemon.protocol import Handler
+    from apps.daemon.server import Server
 
 _BACKLOG = 16
 _LONGEST_ADDRESS = 107  # of a Unix socket

@@ -5,6 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -74,8 +77,18 @@ def test_a_program_that_computes_is_noticed() -> None:
     assert seen > len(busy)
 
 
+def begun(budget: CoreBudget, *works: Callable[[], None]) -> list[threading.Thread]:
+    """Threads that all wait for a core by now, in this order."""
+    threads = [threading.Thread(target=work) for work in works]
+    for n_waiting, thread in enumerate(threads, 1):
+        thread.start()
+        while len(budget._waiting) < n_waiting:
+            time.sleep(0)
+    return threads
+
+
 def test_a_waiter_gets_the_core_that_another_might_have_taken_too() -> None:
-    budget, held, waiting = CoreBudget(2, lambda: 1), [], []
+    budget, held = CoreBudget(2, lambda: 1), []
 
     def work() -> None:
         with budget.core(Urgency.LANGUAGE, most=2) as n_held:
@@ -84,31 +97,22 @@ def test_a_waiter_gets_the_core_that_another_might_have_taken_too() -> None:
 
     both = threading.Barrier(2)
     with budget.core(Urgency.VOICE, most=2):
-        for _ in range(2):
-            thread = threading.Thread(target=work)
-            thread.start()
-            waiting.append(thread)
-        while len(budget._waiting) < 2:
-            pass
+        waiting = begun(budget, work, work)
     for thread in waiting:
         thread.join()
     assert held == [1, 1]
 
 
 def test_the_most_urgent_waiter_is_served_first() -> None:
-    budget, order, waiting = CoreBudget(1), [], []
+    budget, order = CoreBudget(1), []
 
     def work(urgency: Urgency) -> None:
         with budget.core(urgency):
             order.append(urgency)
 
     with budget.core(Urgency.AHEAD):
-        for urgency in (Urgency.AHEAD, Urgency.LANGUAGE, Urgency.VOICE, Urgency.RECOGNISER):
-            thread = threading.Thread(target=work, args=(urgency,))
-            thread.start()
-            waiting.append(thread)
-        while len(budget._waiting) < 4:
-            pass
+        urgencies = (Urgency.AHEAD, Urgency.LANGUAGE, Urgency.VOICE, Urgency.RECOGNISER)
+        waiting = begun(budget, *(partial(work, urgency) for urgency in urgencies))
     for thread in waiting:
         thread.join()
     assert order == sorted(order)

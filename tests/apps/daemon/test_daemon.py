@@ -8,8 +8,7 @@ import pytest
 
 from apps.daemon.client import Client, DaemonGoneError
 from apps.daemon.lock import InstanceLock, running_pid
-from apps.daemon.protocol import MAX_LINE_BYTES
-from apps.daemon.server import MAX_CLIENTS
+from apps.daemon.protocol import MAX_CLIENTS, MAX_LINE_BYTES
 from edge.errors import EdgeError, UsageError
 from tests.apps.daemon.daemon_world import World, running
 

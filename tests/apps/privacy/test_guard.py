@@ -44,7 +44,10 @@ def planted(folder: Path, what: str) -> subprocess.CompletedProcess[str]:
 def test_a_test_that_seals_the_tests_fails_by_name(tmp_path: Path) -> None:
     done = planted(tmp_path, "seal('sealed', record_to=tmp_path / 'refused.json')")
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "test_planted.py::test_that_seals\n3 passed, 1 error" in done.stdout
+    named = [line for line in done.stdout.splitlines() if line.startswith("ERROR ")]
+    assert len(named) == 1, done.stdout
+    assert "test_planted.py::test_that_seals" in named[0]
+    assert "3 passed, 1 error" in done.stdout
     assert "this test sealed the process that all tests run in" in done.stdout
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -59,22 +60,34 @@ def test_every_state_looks_different_even_without_colour(app: QApplication, them
         seen[alpha] = state
 
 
-def test_it_shows_what_the_daemon_says_and_asks_what_is_clicked(
-    app: QApplication, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path_factory.mktemp("t") / "s"
-    monkeypatch.setenv("EDGE_CONTROL_SOCKET", str(path))
-    asked: list[Request] = []
+@pytest.fixture
+def path(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a daemon will be found; a short path, as a socket needs."""
+    made = tmp_path_factory.mktemp("t") / "s"
+    monkeypatch.setenv("EDGE_CONTROL_SOCKET", str(made))
+    return made
 
-    def handle(request: Request) -> dict[str, Any]:
-        asked.append(request)
+
+@dataclass
+class Idle:
+    """A daemon's answers, and what it was asked."""
+
+    asked: list[str] = field(default_factory=list)
+
+    def __call__(self, request: Request) -> dict[str, Any]:
+        self.asked.append(request.do)
         return status("idle")
 
+
+def test_it_shows_what_the_daemon_says_and_asks_what_is_clicked(
+    app: QApplication, path: Path
+) -> None:
+    daemon = Idle()
     tray = Tray(app, with_tray=False)  # as on a desktop that has none: a normal window
     assert tray.captions.isVisible()
     assert tray.state == "offline"
     assert not tray.mute_action.isEnabled()
-    server = ControlServer(bind(path), handle)
+    server = ControlServer(bind(path), daemon)
     server.start()
     wait(app, lambda: tray.link.is_connected and tray.state == "idle")
     assert "496 ms" in tray.captions.rows["answer"].text()
@@ -86,11 +99,11 @@ def test_it_shows_what_the_daemon_says_and_asks_what_is_clicked(
     server.tell("reply", {"text": "good day", "interrupted": True})
     wait(app, lambda: "good day […]" in tray.captions.text.toPlainText())
     assert "<b>hello</b>" in tray.captions.text.toPlainText()
-    asked.clear()
+    daemon.asked.clear()
     tray.mute_action.trigger()
     tray.stop_action.trigger()
     tray.captions.key.pressed.emit()
-    wait(app, lambda: {"mute", "stop", "talk"} <= {each.do for each in asked})
+    wait(app, lambda: {"mute", "stop", "talk"} <= set(daemon.asked))
     server.close()
     wait(app, lambda: tray.state == "offline")
     tray.captions.hide()
@@ -120,18 +133,9 @@ def test_history_is_searched_exported_and_really_removed(
     assert "0 of 0" in window.count.text()
 
 
-def test_over_a_named_pipe_it_hears_and_says_the_same(
-    app: QApplication, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path_factory.mktemp("t") / "s"
-    monkeypatch.setenv("EDGE_CONTROL_SOCKET", str(path))
-    asked: list[str] = []
-
-    def handle(request: Request) -> dict[str, Any]:
-        asked.append(request.do)
-        return status("idle")
-
-    server = PipeServer(pipe_address(path), secret(path.parent), handle)
+def test_over_a_named_pipe_it_hears_and_says_the_same(app: QApplication, path: Path) -> None:
+    daemon = Idle()
+    server = PipeServer(pipe_address(path), secret(path.parent), daemon)
     server.start()
     link = DaemonLink(app, connect=over_pipe)
     seen: list[dict[str, Any]] = []
@@ -139,9 +143,14 @@ def test_over_a_named_pipe_it_hears_and_says_the_same(
     link.status.connect(seen.append)
     link.connect_now()
     wait(app, lambda: any("panel" in each for each in seen))
+    assert link.is_connected
     server.tell("caption", {"text": "hello"})
     wait(app, lambda: any(each.get("text") == "hello" for each in seen))
+    assert [each for each in seen if each.get("event") == "caption"] == [
+        {"event": "caption", "text": "hello"}
+    ]
     link.ask("stop")
-    wait(app, lambda: "stop" in asked)
+    wait(app, lambda: "stop" in daemon.asked)
+    assert daemon.asked[-1] == "stop"
     server.close()
     wait(app, lambda: not link.is_connected)
