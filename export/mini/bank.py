@@ -84,7 +84,8 @@ class Bank:
 
 @dataclass(frozen=True, slots=True)
 class BankPlan:
-    """How much to say. voices_per_ask: how many users ask each phrasing.
+    """How much to say. voices_per_ask: how many users ask each phrasing; voices_per_practice: each
+    of those that are only trained on, which are many.
 
     per_part: voices' utterances in a part, which is written as a whole or not at all.
     bends: every trained user utterance is there again for each of them, faster or slower and with
@@ -93,6 +94,7 @@ class BankPlan:
 
     seed: int = 7
     voices_per_ask: int = 16
+    voices_per_practice: int = 4
     voices_per_control: int = 16
     held_out_voices_per_ask: int = 2
     validation_voices_per_ask: int = 4
@@ -189,6 +191,18 @@ def _plan(
             yield "control", control.key, ask, control.split(ask), plan.voices_per_control
     for text in intents.BACK_CHANNELS:
         yield "back-channel", "", text, "train", plan.back_channel_voices
+    if plan.voices_per_practice:
+        yield from _practice(wanted, plan.voices_per_practice)
+
+
+def _practice(
+    wanted: Sequence[intents.Intent], n_voices: int
+) -> Iterable[tuple[str, str, str, str, int]]:
+    """What _plan gives of the phrasings that are only trained on."""
+    for kind, group in (("ask", wanted), ("control", intents.CONTROLS)):
+        for intent in group:
+            for ask in intent.practised():
+                yield kind, intent.key, ask, "train", n_voices
 
 
 def _noises(plan: BankPlan, said: Said) -> Iterable[Job]:

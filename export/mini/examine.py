@@ -73,7 +73,7 @@ def answers_report(
     errors, total, silent = 0, 0, 0
     first_list = {ask for intent in intents.all_intents() for ask in intent.asks}
     for split in _SPLITS:
-        asked = _spread(bank.of("ask", split), n_each)
+        asked = _spread(_examined(bank, split), n_each)
         right_text = right_sound = 0
         of_first: list[bool] = []
         mistakes: Counter[str] = Counter()
@@ -106,6 +106,12 @@ def answers_report(
     return report
 
 
+def _examined(bank: Bank, split: str) -> list[Utterance]:
+    """Questions of a split without what is only practised: an examination stays what it was."""
+    listed = {(intent.key, ask) for intent in intents.all_intents() for ask in intent.every}
+    return [u for u in bank.of("ask", split) if (u.key, u.text) in listed]
+
+
 def _share(right: Sequence[bool]) -> dict[str, Any]:
     """How many of the questions were phrasings of the intents' first lists, and right ones."""
     return {"n": len(right), "right_by_text": sum(right) / max(1, len(right))}
@@ -123,7 +129,7 @@ def follow_up_report(
     report: dict[str, Any] = {}
     for control, wanted in ((intents.AGAIN, replies), (intents.RECALL, recalls)):
         words = [u for u in bank.of("control", "held-out") if u.key == control.key]
-        asks = _spread([u for u in bank.of("ask", "train") if u.key in wanted], n if words else 0)
+        asks = _spread([u for u in _examined(bank, "train") if u.key in wanted], n if words else 0)
         right = asked = 0
         for done, ask in enumerate(asks):
             word = words[done % len(words)]
@@ -148,7 +154,7 @@ def interruption_report(
     Only replies that were still sounding when the interruption came are counted.
     """
     long = {u.key for u in bank.of("reply") if u.last_word >= 14}
-    asks = _spread([u for u in bank.of("ask", "train") if u.key in long], n)
+    asks = _spread([u for u in _examined(bank, "train") if u.key in long], n)
     stops = [u for u in bank.of("control", "train") if u.key == intents.STOP.key]
     waits = []
     for done, ask in enumerate(asks):

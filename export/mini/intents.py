@@ -1,7 +1,8 @@
 """What a voice appliance is asked, and what the miniature answers: several hundred intents.
 
 An intent is one answer and the ways to ask for it. `split` says which phrasings are held out: they
-are asked in the evaluation only. CORE are the intents that the first stage of training knows.
+are asked in the evaluation only; what is `practised` is only trained on. CORE are the intents that
+the first stage of training knows.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
+from export.mini import practice
 from export.mini.numbers import number_words
 
 Split = Literal["train", "validation", "held-out"]
@@ -25,6 +27,7 @@ _MONTHS = (
     "October", "November", "December", "January",
 )  # fmt: skip
 _TIMER_MINUTES = (*range(1, 21), 25, 30, 40, 45, 50, 60, 90)
+PRACTISED = 56  # phrasings of an intent, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,7 @@ class Intent:
     """key: its name. asks: phrasings, without punctuation that is not spoken. reply: the answer.
 
     topic: what it is about. more: phrasings that came later; their split leaves that of asks alone.
+    kinds: of intents whose phrasings for practice are its own too. words: what those leave open.
     """
 
     key: str
@@ -39,6 +43,8 @@ class Intent:
     reply: str
     topic: str
     more: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    words: tuple[tuple[str, str], ...] = ()
 
     def split(self, ask: str) -> Split:
         """Of each list a fifth of the phrasings, at least one of every intent, is held out.
@@ -64,9 +70,33 @@ class Intent:
         """Its phrasings of one side of the split, in their own order."""
         return tuple(ask for ask in self.every if self.split(ask) == split)
 
+    def practised(self) -> tuple[str, ...]:
+        """At most PRACTISED further phrasings, for training only: nobody is examined on them.
+
+        What says a phrasing that is held out, or that tells how training goes, is left out, and
+        what holds one too, unless it is the subject itself: in most of the trained ones already.
+        """
+        trained = self.asked("train")
+        examined = [*self.asked("held-out"), *self.asked("validation")]
+        phrasings = [
+            ask for ask in examined if sum(_holds(t, ask) for t in trained) * 2 <= len(trained)
+        ]
+        seen = {tuple(_plain(ask)) for ask in self.every}
+        kept: list[str] = []
+        for open_ask in practice.candidates(self.key, self.kinds, self.asks):
+            ask = open_ask.format(**dict(self.words))
+            ask = ask[0].upper() + ask[1:]
+            words = tuple(_plain(ask))
+            if words not in seen and not any(_holds(ask, other) for other in phrasings):
+                kept.append(ask)
+            seen.add(words)
+            if len(kept) == PRACTISED:
+                break
+        return tuple(kept)
+
     @property
     def every(self) -> tuple[str, ...]:
-        """All its phrasings, the first ones first."""
+        """All phrasings that the split is of, the first ones first."""
         return (*self.asks, *self.more)
 
 
@@ -174,10 +204,18 @@ def recalled(intent: Intent) -> str:
 
 
 def _make(
-    key: str, asks: Sequence[str], reply: str, topic: str, more: Sequence[str] = (), **words: str
+    names: tuple[str, ...],
+    asks: Sequence[str],
+    reply: str,
+    topic: str,
+    more: Sequence[str] = (),
+    **words: str,
 ) -> Intent:
+    """names: the intent's, then those of its kinds."""
     spoken, later = (tuple(ask.format(**words) for ask in group) for group in (asks, more))
-    return Intent(key, spoken, reply.format(**words), topic.format(**words), later)
+    key, *kinds = names
+    reply, topic, left_open = reply.format(**words), topic.format(**words), tuple(words.items())
+    return Intent(key, spoken, reply, topic, later, tuple(kinds), left_open)
 
 
 def _talk() -> Iterator[Intent]:
@@ -190,9 +228,9 @@ def _talk() -> Iterator[Intent]:
 def _capitals() -> Iterator[Intent]:
     asks = _tables()["capital_asks"]
     for country, city in _tables()["capitals"]:
-        key = f"capital-{country.replace(' ', '-')}"
+        names = (f"capital-{country.replace(' ', '-')}", "capital")
         topic, more = "the capital of {a}", _more()["capital"]
-        yield _make(key, asks, "{b}.", topic, more, a=country, b=city)
+        yield _make(names, asks, "{b}.", topic, more, a=country, b=city)
 
 
 def _facts() -> Iterator[Intent]:
@@ -206,9 +244,9 @@ def _facts() -> Iterator[Intent]:
 def _timers() -> Iterator[Intent]:
     for minutes in _TIMER_MINUTES:
         words = {"n": number_words(minutes), "m": "minute" if minutes == 1 else "minutes"}
-        asks = _tables()["timer_asks"]
+        asks, names = _tables()["timer_asks"], (f"timer-{minutes}", "timer")
         reply, more = "Timer set for {n} {m}.", _more()["timer"]
-        yield _make(f"timer-{minutes}", asks, reply, "a timer", more, **words)
+        yield _make(names, asks, reply, "a timer", more, **words)
 
 
 def _calendar() -> Iterator[Intent]:
@@ -216,8 +254,8 @@ def _calendar() -> Iterator[Intent]:
     for kind, names in (("day", _DAYS), ("month", _MONTHS)):
         for a, b in pairwise(names):
             words = {"a": a, "b": b, "k": kind}
-            yield _make(f"after-{a}", after, "{b}.", "the {k} after {a}", **words)
-            yield _make(f"before-{b}", before, "{a}.", "the {k} before {b}", **words)
+            yield _make((f"after-{a}",), after, "{b}.", "the {k} after {a}", **words)
+            yield _make((f"before-{b}",), before, "{a}.", "the {k} before {b}", **words)
 
 
 def _arithmetic() -> Iterator[Intent]:
@@ -236,4 +274,5 @@ def _arithmetic() -> Iterator[Intent]:
                 words = {"a": number_words(a), "b": number_words(b), "o": name}
                 reply = f"{number_words(result(a, b)).capitalize()}."
                 topic = f"{words['a']} {name} {words['b']}"
-                yield _make(f"{name}-{a}-{b}", asks, reply, topic, more, **words)
+                names = (f"{name}-{a}-{b}", "arithmetic", name)
+                yield _make(names, asks, reply, topic, more, **words)
