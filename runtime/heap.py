@@ -2,7 +2,12 @@
 
 glibc gives each thread a heap of its own, eight for each core, and what one of them has freed the
 others cannot use: a dozen threads that load models side by side keep 80 MB of nothing. Two heaps
-are enough for threads that spend their time in arithmetic. Elsewhere both functions do nothing.
+are enough for threads that spend their time in arithmetic.
+
+It also takes ever larger blocks from those heaps once large ones were freed; weights that are
+loaded anew then come to lie between what stayed, and the gaps are never returned. Here blocks of
+several MB come from the system each by itself and go back to it. Elsewhere both functions do
+nothing.
 """
 
 from __future__ import annotations
@@ -11,14 +16,26 @@ import ctypes
 import sys
 from typing import Any
 
-_M_ARENA_MAX = -8
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _HEAPS = 2
+# Buffers of one answer are smaller, single weights larger. What is free at a heap's end is kept up
+# to twice of it, as glibc itself would.
+_OWN_BLOCK_BYTES = 4 << 20
 
 
 def share_heaps() -> bool:
-    """Let all threads share two heaps; to be called before they start. Whether that worked."""
+    """Let all threads share two heaps, and large blocks stand alone; to be called before threads
+    start. Whether that worked.
+    """
     libc = _glibc()
-    return libc is not None and bool(libc.mallopt(_M_ARENA_MAX, _HEAPS))
+    return libc is not None and all(
+        libc.mallopt(knob, value)
+        for knob, value in (
+            (_M_ARENA_MAX, _HEAPS),
+            (_M_MMAP_THRESHOLD, _OWN_BLOCK_BYTES),
+            (_M_TRIM_THRESHOLD, 2 * _OWN_BLOCK_BYTES),
+        )
+    )
 
 
 def give_back() -> bool:

@@ -199,6 +199,7 @@ def run_daemon_soak(
     def open_tapped(config: Config, _clock: str, *switches: Callable[[], bool]) -> Session:
         session = opened(config, plan.clock, *switches)
         session.engine = Tapped(session.engine, ledger, at_frame)
+        session.close = letting_go(session.close, cards)
         return session
 
     def make_port(session: Session) -> Opened:
@@ -219,6 +220,19 @@ def run_daemon_soak(
     kept = [(turn.user, turn.reply) for turn in history.turns()]
     report = _report(plan, ledger, commander, kept, talker, cards, time.monotonic() - began_s)
     return {**report, "ended_by_error": daemon.n_failed}
+
+
+def letting_go(close: Callable[[], None], cards: Sequence[SoftCard]) -> Callable[[], None]:
+    """Ends a conversation so that no card keeps it: a fast clock knows its engine, and with it all
+    its models, which would lie beside those of the next conversation.
+    """
+
+    def close_all() -> None:
+        for card in cards:
+            card.clock = ManualClock()
+        close()
+
+    return close_all
 
 
 def grown_mb(memory: Sequence[float]) -> float:

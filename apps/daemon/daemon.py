@@ -186,8 +186,8 @@ class Daemon:
         def observe(frame: Frame, reply: Reply) -> None:
             if frame.index == 0:
                 board.ready_s = time.monotonic() - began_s
-                board.enter("idle")
-                self.notifier.working("ready")
+                board.enter("idle", board.error)
+                self.notifier.working(board.error or "ready")
             board.observe(frame, reply)
             self.notifier.alive()
             turns.forget(_KEPT_TURNS)

@@ -7,7 +7,7 @@ import math
 import queue
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from runtime.sound.card.recovery import (
     Recovery,
     advance,
 )
-from runtime.sound.port import AudioPort, PortCounters
+from runtime.sound.port import AudioPort, PortCounters, summed
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +56,8 @@ class GatePort:
     after a release. trouble: told why there is no sound, and "" once there is. All other methods:
     from the loop's thread.
 
-    After a release the device may be gone when it is wanted again: that is no end of the
-    conversation. It is tried again as a device is that vanished.
+    The device may be missing at the start, or gone when it is wanted again after a release: that is
+    no end of the conversation. It is tried again as a device is that vanished.
     """
 
     def __init__(
@@ -78,7 +78,8 @@ class GatePort:
         self._due_ns = 0
         self._closed = False
         self._handing_over = threading.Lock()
-        self._last = PortCounters()
+        self._releasing: threading.Thread | None = None
+        self._before = PortCounters()  # of ports that are closed
         self.levels = Levels()
 
     @property
@@ -87,10 +88,16 @@ class GatePort:
         return self._port is None
 
     def open(self) -> None:
-        """Open at once, unless muted. Raises DeviceError."""
+        """Open at once, unless muted; a device that is not there is waited for."""
         self._due_ns = self._clock.now_ns()
-        if self._controls.hears():
+        if not self._controls.hears():
+            return
+        try:
             self._port = self._open_port()
+        except EdgeError as error:
+            trying, now_ns = replace(_SHUT, phase=Phase.OPENING), self._due_ns
+            self._recovery, _ = advance(trying, now_ns, alive=True, attempt=Attempt.FAILED)
+            self._not_yet(error, first=True)
 
     def read(self, *, engine_idle: bool) -> Pcm | None:
         """The next frame; silence on time while muted. None as the port itself gives it."""
@@ -131,7 +138,8 @@ class GatePort:
         return None if self._port is None else self._port.delay_ms()
 
     def counters(self) -> PortCounters:
-        return self._last if self._port is None else self._port.counters()
+        """Over all ports so far."""
+        return self._before if self._port is None else summed(self._before, self._port.counters())
 
     def close(self, *, completed: bool) -> None:
         with self._handing_over:
@@ -140,17 +148,24 @@ class GatePort:
             news = self._news.get_nowait()
             self._port = None if isinstance(news, Exception) else news
         if self._port is not None:
-            self._last = self._port.counters()
+            self._before = self._without_queues()
             self._port.close(completed=completed)
             self._port = None
 
     def _release(self) -> None:
         """Give the device back, beside the loop: closing may take its time."""
+        self._before = self._without_queues()
         port, self._port = self._port, None
         assert port is not None
-        self._last = port.counters()
         log.info("muted: the microphone is released")
-        threading.Thread(target=lambda: port.close(completed=True), daemon=True).start()
+        self._releasing = threading.Thread(
+            target=lambda: port.close(completed=True), daemon=True, name="edge-close-sound"
+        )
+        self._releasing.start()
+
+    def _without_queues(self) -> PortCounters:
+        """What is counted so far, as it is once the open port is closed and nothing waits in it."""
+        return replace(self.counters(), n_pending_in=0, n_pending_out=0)
 
     def _wake(self, hears: bool) -> None:
         """Take the device that a helper has opened, or send a helper for it."""
@@ -178,13 +193,15 @@ class GatePort:
             raise error
         log.log(
             logging.WARNING if first else logging.DEBUG,
-            "the microphone cannot be opened again yet: %s",
+            "the microphone cannot be opened yet: %s",
             error,
         )
-        self._trouble(f"the microphone cannot be opened again yet: {error}")
+        self._trouble(f"the microphone cannot be opened yet: {error}")
 
     def _fetch(self) -> None:
         try:
+            if self._releasing is not None:  # a device is not opened beside its own closing
+                self._releasing.join()
             port = self._open_port()
         except Exception as error:  # noqa: BLE001  told to the loop's thread, which judges it
             self._news.put(error)

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from edge.errors import ConfigError, EdgeError
+from edge.errors import ConfigError, DeviceError, EdgeError
 from edge.frame import FRAME_NS, SAMPLE_RATE_HZ, Pcm, check_frame, silence
 from runtime.clock import Clock
 from runtime.sound.card.connect import Wish, connect
@@ -24,7 +24,7 @@ from runtime.sound.card.exchange import Exchange
 from runtime.sound.card.link import Link
 from runtime.sound.card.portaudio import Backend, PortAudio
 from runtime.sound.card.recovery import Action, Attempt, Recovery, advance, is_alive
-from runtime.sound.port import PortCounters
+from runtime.sound.port import PortCounters, summed
 
 log = logging.getLogger(__name__)
 
@@ -101,8 +101,7 @@ class DevicePort:
         """
         if self._backend is None:
             self._backend = PortAudio()
-        wish = self._settings.wish
-        link = connect(self._backend, wish, self._clock, afresh=False, may_fall_back=False)
+        link = self._first_link(self._backend)
         log.info("sound from %s, to %s", link.source.name, link.sink.name)
         self._exchange = self._exchange_over(link)
 
@@ -149,7 +148,7 @@ class DevicePort:
         now = PortCounters()
         if self._exchange is not None and self._begun:
             now = self._exchange.counters()
-        return replace(_sum(self._before, now), n_reopened=self._recovery.n_reopened)
+        return replace(summed(self._before, now), n_reopened=self._recovery.n_reopened)
 
     def close(self, *, completed: bool) -> None:
         """Release the microphone and the speaker; safe to call twice.
@@ -174,6 +173,15 @@ class DevicePort:
         self._start_helper(release)
         if not done.wait(_CLOSE_WAIT_S):
             log.warning("the sound device does not answer; it is released when the program ends")
+
+    def _first_link(self, backend: Backend) -> Link:
+        """PortAudio lists devices once in a process: what was plugged in since takes a new look."""
+        wish, clock = self._settings.wish, self._clock
+        try:
+            return connect(backend, wish, clock, afresh=False, may_fall_back=False)
+        except DeviceError as error:
+            log.debug("looking for devices anew: %s", error)
+            return connect(backend, wish, clock, afresh=True, may_fall_back=False)
 
     def _exchange_over(self, link: Link) -> Exchange:
         return Exchange(
@@ -241,14 +249,3 @@ def _attempt(news: Link | Exception | None) -> Attempt:
         raise news
     log.debug("not yet: %s", news)
     return Attempt.FAILED
-
-
-def _sum(a: PortCounters, b: PortCounters) -> PortCounters:
-    return PortCounters(
-        n_dropped_in=a.n_dropped_in + b.n_dropped_in,
-        n_dropped_out=a.n_dropped_out + b.n_dropped_out,
-        n_overruns=a.n_overruns + b.n_overruns,
-        n_underruns=a.n_underruns + b.n_underruns,
-        n_pending_in=b.n_pending_in,
-        n_pending_out=b.n_pending_out,
-    )

@@ -29,6 +29,19 @@ class PortCounters:
     n_dropped_out: int = 0
 
 
+def summed(before: PortCounters, now: PortCounters) -> PortCounters:
+    """Both together, where one port followed another; what waits, waits in the last."""
+    return PortCounters(
+        n_dropped_in=before.n_dropped_in + now.n_dropped_in,
+        n_dropped_out=before.n_dropped_out + now.n_dropped_out,
+        n_overruns=before.n_overruns + now.n_overruns,
+        n_underruns=before.n_underruns + now.n_underruns,
+        n_reopened=before.n_reopened + now.n_reopened,
+        n_pending_in=now.n_pending_in,
+        n_pending_out=now.n_pending_out,
+    )
+
+
 class AudioPort(Protocol):
     """One conversation's sound, frame by frame; every method is called from the loop's thread."""
 

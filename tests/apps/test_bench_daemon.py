@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,25 @@ def test_commands_and_lost_cards_cost_no_frame_and_no_turn() -> None:
     assert found["history"]["kept"] > 50
     assert found["cards_opened"] > 3  # at least one a conversation, and those that came back
     assert len(found["memory"]) > 100
+
+
+def test_a_conversation_that_has_ended_is_gone_before_the_next_is_loaded() -> None:
+    engines: list[weakref.ref[Parrot]] = []
+    left: list[int] = []
+
+    def opened(
+        config: Config, _clock: str, _key: Callable[[], bool], hush: Callable[[], bool]
+    ) -> Session:
+        left.append(sum(engine() is not None for engine in engines))
+        parrot = Parrot(hush, lambda: "whole")
+        engines.append(weakref.ref(parrot))
+        # As the real one: a clock that asks the engine whether it computes.
+        return Session(config, parrot, FastClock(lambda: parrot is None), [], lambda: None)
+
+    plan = DaemonPlan(0.5, n_commands=6, heavy=6, n_losses=2, every_s=5.0)
+    assert run_daemon_soak(plan, SOUNDS, FLAGS, opened=opened)["ended_by_error"] == 0
+    assert len(left) > 1
+    assert not any(left)
 
 
 def test_growth_is_of_the_averages_and_not_of_two_moments() -> None:

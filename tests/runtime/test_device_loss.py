@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import gc
 import logging
+import threading
+from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,9 +13,12 @@ import pytest
 from edge.errors import DeviceError
 from edge.frame import FRAME_NS, silence
 from runtime.sound.card.connect import Wish
+from runtime.sound.card.exchange import Exchange
+from runtime.sound.card.link import InputSide, Link, OutputSide
 from runtime.sound.card.portaudio import OnBlock, StreamSpec
 from runtime.sound.card.recovery import Action, Attempt, Phase, Recovery, advance, is_alive
-from runtime.sound.device import DevicePort, DeviceSettings
+from runtime.sound.device import DevicePort, DeviceSettings, in_thread
+from runtime.sound.ring import SampleRing
 from tests.runtime.fake_card import BUILT_IN, HEADSET, FakeCard, FakeStream
 
 SECOND_NS = 1_000_000_000
@@ -138,6 +145,42 @@ def test_counts_go_on_over_a_loss_and_every_old_stream_is_closed() -> None:
     assert after.n_dropped_in == before.n_dropped_in
     assert after.n_underruns >= before.n_underruns
     assert [stream.closed for stream in card.streams] == [True, False]
+
+
+def test_a_card_lost_and_opened_fifty_times_leaves_nothing_behind() -> None:
+    card = FakeCard()
+
+    def beside(work: Callable[[], None]) -> None:
+        in_thread(work)
+        for thread in threading.enumerate():
+            if thread.name == "edge-sound-device":
+                thread.join()
+
+    port = DevicePort(DeviceSettings(), card.clock, backend=card, start_helper=beside)
+    port.open()
+    run(port, 2)
+    before = _held()
+    for n_lost in range(1, 51):
+        card.unplug()
+        run(port, 5)
+        card.works = True
+        while port.counters().n_reopened < n_lost:
+            run(port, 1)
+        # What the fake keeps for other tests would hold on to every link.
+        card.streams[:] = card.clock.streams[:] = card.streams[-1:]
+    run(port, 2)
+    assert _held() == before
+    assert before["Link"] == 1
+
+
+def _held() -> Counter[str]:
+    """Live objects of a link, by type, and open descriptors where they can be counted."""
+    gc.collect()
+    kinds = (Link, InputSide, OutputSide, SampleRing, Exchange, threading.Thread)
+    counts = Counter(type(each).__name__ for each in gc.get_objects() if isinstance(each, kinds))
+    if (folder := Path("/proc/self/fd")).exists():
+        counts["descriptors"] = len(list(folder.iterdir()))
+    return counts
 
 
 def test_what_holds_up_the_callback_and_the_loop_alike_is_no_loss() -> None:

@@ -10,6 +10,7 @@ from edge.errors import ConfigError, DeviceError
 from edge.frame import FRAME_NS, FRAME_SAMPLES, Pcm, silence
 from runtime.sound.card.connect import Wish, specs
 from runtime.sound.device import DevicePort, DeviceSettings
+from runtime.sound.device_info import DeviceInfo
 from tests.runtime.fake_card import BUILT_IN, HEADSET, WEBCAM, FakeCard, quiet
 
 ZERO = (0, 0, 0, 0)
@@ -234,6 +235,22 @@ def test_a_device_that_takes_no_format_or_gives_no_sound_is_an_error_with_a_way_
 def test_a_wrong_name_is_an_error_at_first_not_a_silent_default() -> None:
     with pytest.raises(DeviceError, match="'Headsett' is not one of those here"):
         opened(FakeCard(), DeviceSettings(wish=Wish("Headsett")))
+
+
+def test_a_device_plugged_in_since_devices_were_listed_is_found() -> None:
+    class Listed(FakeCard):
+        """Lists what was there when it last looked, as PortAudio does."""
+
+        def devices(self, *, afresh: bool = False) -> list[DeviceInfo]:
+            now = super().devices(afresh=afresh)
+            self.known = now if afresh else getattr(self, "known", [])
+            return self.known
+
+    card = Listed()
+    port = DevicePort(DeviceSettings(), card.clock, backend=card, start_helper=lambda work: work())
+    port.open()
+    assert port.read(engine_idle=False) is not None
+    assert len(card.attempts_ns) == 1
 
 
 def test_settings_refuse_what_makes_no_sense() -> None:

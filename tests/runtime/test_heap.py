@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import subprocess
 import sys
 
@@ -31,19 +32,43 @@ libc.fclose(stream)
 print(len(re.findall("<heap ", text.value.decode())))
 """
 
+# A large block is freed, another is taken: was that one taken from the system alone?
+_LARGE = """
+import ctypes, sys
+from runtime.heap import share_heaps
+class Info(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in "abcdefghij"]
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.mallinfo2.restype = ctypes.c_void_p, Info
+if sys.argv[1] == "shared":
+    assert share_heaps()
+libc.free(ctypes.c_void_p(libc.malloc(24 << 20)))
+before = libc.mallinfo2().e
+libc.malloc(12 << 20)
+print(libc.mallinfo2().e - before >> 20)
+"""
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="glibc is Linux's")
 
 
-def n_heaps(how: str) -> int:
+def child(code: str, how: str) -> int:
     done = subprocess.run(
-        [sys.executable, "-c", _CHILD, how], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, how], capture_output=True, text=True, check=False
     )
+    assert done.returncode == 0, done.stderr
     return int(done.stdout)
 
 
 def test_eight_threads_share_two_heaps() -> None:
-    assert n_heaps("shared") <= 2
-    assert n_heaps("own") > 2  # else the first line says nothing
+    assert child(_CHILD, "shared") <= 2
+    assert child(_CHILD, "own") > 2  # else the first line says nothing
+
+
+def test_large_blocks_stand_alone_however_often_some_were_freed() -> None:
+    if not hasattr(ctypes.CDLL(None), "mallinfo2"):
+        pytest.skip("glibc tells how much stands alone from 2.33 on")
+    assert child(_LARGE, "shared") == 12
+    assert child(_LARGE, "own") == 0  # else the first line says nothing
 
 
 def test_what_was_freed_can_be_given_back_at_any_time() -> None:

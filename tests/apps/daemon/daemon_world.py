@@ -24,6 +24,7 @@ from runtime.clock import SystemClock
 from runtime.engines.engine import Context
 from runtime.sound.clear import ClearPort
 from runtime.sound.null import NullPort
+from runtime.sound.port import PortCounters
 
 
 class Parrot:
@@ -61,7 +62,7 @@ class Parrot:
 
 
 class Card(NullPort):
-    """A port that remembers what became of it."""
+    """A port that remembers what became of it, and has lost one frame."""
 
     def __init__(self, world: World) -> None:
         super().__init__(SystemClock())
@@ -75,6 +76,9 @@ class Card(NullPort):
 
     def write(self, pcm: Pcm) -> None:
         self._world.played.append(float(np.abs(pcm).max()))
+
+    def counters(self) -> PortCounters:
+        return PortCounters(n_dropped_in=1, n_pending_in=1)
 
     def close(self, *, completed: bool) -> None:
         self._world.n_open -= 1

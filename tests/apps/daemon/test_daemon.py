@@ -91,12 +91,32 @@ def test_a_profile_and_a_setting_begin_a_new_conversation(folder: Path) -> None:
 
 
 def test_without_a_microphone_it_says_so_and_goes_on_when_one_is_there(folder: Path) -> None:
-    with running(folder, unplugged=True) as world:
+    with running(folder, unplugged=True) as world, world.client() as client:
         world.wait_for(lambda line: "no microphone" in str(line.get("error")))
+        world.wait_for(speaking)  # frames go on
+        assert "no microphone" in client.ask("status")["error"]
         world.unplugged = False
-        with world.client() as client:
-            assert client.ask("reload")["state"] in ("error", "loading", "idle")
-        world.wait_for(speaking)
+        while not world.n_open:
+            client.ask("status")
+        world.wait_for(lambda line: line.get("event") == "state" and line["error"] == "")
+        assert client.ask("status")["state"] != "error"
+    assert len(world.loaded) == 1  # the models were not read again
+    assert world.daemon.n_failed == 0
+
+
+def test_counters_go_on_over_every_release_of_the_microphone(folder: Path) -> None:
+    with running(folder) as world, world.client() as client:
+        for n_opened in (1, 2, 3):
+            while not world.n_open:
+                client.ask("status")
+            world.wait_for(speaking)
+            # Each card has lost one frame.
+            assert client.ask("status")["panel"]["queues"]["dropped_in"] == n_opened
+            client.ask("mute")
+            while world.n_open:
+                client.ask("status")
+            assert client.ask("status")["panel"]["queues"]["dropped_in"] == n_opened
+            client.ask("toggle")
 
 
 def test_unmuting_without_a_card_goes_on_in_silence_until_there_is_one(folder: Path) -> None:
