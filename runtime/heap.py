@@ -18,9 +18,10 @@ from typing import Any
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _HEAPS = 2
-# Buffers of one answer are smaller, single weights larger. What is free at a heap's end is kept up
-# to twice of it, as glibc itself would.
+# Buffers of one answer are smaller, single weights larger. All those buffers together may lie at
+# a heap's end: less than that is not returned at each free(), or the next answer would fetch it.
 _OWN_BLOCK_BYTES = 4 << 20
+_KEPT_AT_END_BYTES = 32 << 20
 
 
 def share_heaps() -> bool:
@@ -33,7 +34,7 @@ def share_heaps() -> bool:
         for knob, value in (
             (_M_ARENA_MAX, _HEAPS),
             (_M_MMAP_THRESHOLD, _OWN_BLOCK_BYTES),
-            (_M_TRIM_THRESHOLD, 2 * _OWN_BLOCK_BYTES),
+            (_M_TRIM_THRESHOLD, _KEPT_AT_END_BYTES),
         )
     )
 
