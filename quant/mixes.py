@@ -20,6 +20,11 @@ from edge.errors import UsageError
 
 _MOST_STATES = 4096  # of one kind of damage that are kept while weights are added
 _MOST_POINTS = 160  # of a front that is shown
+# Precisions of all kinds of files, the same step for about the same bits, most precise first.
+_STEPS: Mapping[str, int] = {
+    "float": 0, "f16": 1, "w8f": 2, "w8a16": 3, "q8_0": 3, "w8": 3, "q6_K": 4, "q5_K": 5,
+    "w4f": 6, "q4_K": 6, "w4": 6, "q3_K": 7,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,17 +208,21 @@ class _States:
 
 
 def uniforms(weighed: Weighed) -> tuple[Uniform, ...]:
-    """One for each precision that any weight can take, largest first."""
-    longest_first = sorted(weighed.options.values(), key=len, reverse=True)
-    names = list(dict.fromkeys(one.precision for found in longest_first for one in found))
-    order = {name: i for i, name in enumerate(names)}
+    """One for each step of precision that every weight can take, or a finer one, largest first.
+
+    Kinds of files have names of their own for a step: such a file is "all q8_0/w8".
+    """
+    found = {one.precision for options in weighed.options.values() for one in options}
     made = []
-    for name in names:
-        taken = {}
-        for label, found in weighed.options.items():
-            at_most = [one for one in found if order[one.precision] <= order[name]]
-            taken[label] = (at_most[-1] if at_most else found[0]).precision
-        made.append(Uniform(name, weighed.size_of(taken), weighed.added(taken), taken))
+    finest = max(_STEPS[options[0].precision] for options in weighed.options.values())
+    for step in sorted({_STEPS[name] for name in found if _STEPS[name] >= finest}):
+        taken = {
+            label: [one.precision for one in options if _STEPS[one.precision] <= step][-1]
+            for label, options in weighed.options.items()
+        }
+        names = [name for name in _STEPS if _STEPS[name] == step and name in found]
+        size, damages = weighed.size_of(taken), weighed.added(taken)
+        made.append(Uniform("/".join(names), size, damages, taken))
     return tuple(sorted(made, key=lambda one: -one.size_bytes))
 
 

@@ -40,7 +40,8 @@ DEVICES: Mapping[str, tuple[float, float]] = MappingProxyType(
 class Forecast:
     """A dry run. frame_bytes: what one frame reads. frame_ms: None where no device was named.
 
-    worst_db, mean_db: predicted signal to noise of the weights, from a sample of their rows.
+    why: what is in the way where it does not fit, "" where it does. worst_db, mean_db: predicted
+    signal to noise of the weights, from a sample of their rows.
     """
 
     recipe: str
@@ -49,11 +50,16 @@ class Forecast:
     peak_ram_bytes: int
     frame_bytes: int
     frame_ms: float | None
-    fits: bool
+    why: str
     mean_db: float
     worst_db: float
     worst: str
     n_fell_back: int
+
+    @property
+    def fits(self) -> bool:
+        """Whether it meets all that was asked for."""
+        return not self.why
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +91,16 @@ def forecasts(
     return made
 
 
+def assumed(device: str) -> str:
+    """What a forecast for a machine stands on, for people."""
+    bandwidth_gb_s, memory_gb = DEVICES[device]
+    return (
+        f"{device}: {memory_gb:g} GB of memory, weights read at {DEFAULT_SHARE:.0%} of "
+        f"{bandwidth_gb_s:g} GB/s within {FRAME_MS * HEADROOM:g} ms; its arithmetic and the "
+        "other parts of a model are not in it: `edge plan` there measures all"
+    )
+
+
 def best(found: Sequence[Forecast]) -> Forecast | None:
     """The most precise that fits what was asked for."""
     fitting = [one for one in found if one.fits]
@@ -98,22 +114,27 @@ def _forecast(subject: Subject, resolved: Resolved, values: Values, target: Targ
     worst = min(errors, key=lambda label: errors[label])
     read = sum(c.size_bytes for c in resolved.choices.values() if _read_each_frame(c))
     ram = resolved.weight_bytes + _COMPUTE_BYTES
-    frame_ms = None
-    fits = target.size_bytes is None or size <= target.size_bytes
-    if target.bits_per_weight is not None:
-        fits &= resolved.bits_per_weight <= target.bits_per_weight
+    bits = resolved.bits_per_weight
+    frame_ms, why = None, ""
+    if target.size_bytes is not None and size > target.size_bytes:
+        why = "too large"
+    elif target.bits_per_weight is not None and bits > target.bits_per_weight:
+        why = "too many bits"
     if target.device is not None:
         bandwidth_gb_s, memory_gb = DEVICES[target.device]
         frame_ms = read / 1e6 / (bandwidth_gb_s * DEFAULT_SHARE)
-        fits &= frame_ms <= FRAME_MS * HEADROOM and ram <= memory_gb * 1e9
+        if ram > memory_gb * 1e9:
+            why = why or "too large"
+        elif frame_ms > FRAME_MS * HEADROOM:
+            why = why or "too slow"
     return Forecast(
         recipe=resolved.recipe.name,
         size_bytes=size,
-        bits_per_weight=round(resolved.bits_per_weight, 3),
+        bits_per_weight=round(bits, 3),
         peak_ram_bytes=ram,
         frame_bytes=read,
         frame_ms=frame_ms,
-        fits=fits,
+        why=why,
         mean_db=_mean_db(errors, resolved),
         worst_db=errors[worst],
         worst=worst,
@@ -174,4 +195,4 @@ def _mean_db(errors: Mapping[str, float], resolved: Resolved) -> float:
     return float("inf") if noise == 0 else -10 * float(np.log10(noise / total))
 
 
-__all__ = ["DEVICES", "Forecast", "Target", "best", "expected", "forecasts", "sqnr_db"]
+__all__ = ["DEVICES", "Forecast", "Target", "assumed", "best", "expected", "forecasts", "sqnr_db"]

@@ -108,7 +108,7 @@ def weigh(
 
 def uniform_of(weighed: Weighed, precision: str) -> Uniform:
     """All weights in one precision. Raises UsageError where no weight can take it."""
-    alike = {one.precision: one for one in uniforms(weighed)}
+    alike = {name: one for one in uniforms(weighed) for name in one.precision.split("/")}
     if precision not in alike:
         raise UsageError(f"no weight here can become {precision!r}; there are {', '.join(alike)}")
     return alike[precision]

@@ -84,13 +84,13 @@ def _as_dict(made: Exported) -> dict[str, object]:
 
 
 def _print(made: Exported) -> None:
-    from rich.console import Console
     from rich.table import Table
 
+    from apps.cli.tables import show
     from edge.store import size_text
 
     parity = made.parity
-    table = Table(title=f"{made.directory}: {size_text(made.size_bytes)}")
+    table = Table()
     table.add_column("compared with torch")
     table.add_column("found", justify="right")
     table.add_row("frames", str(parity.n_frames))
@@ -98,4 +98,4 @@ def _print(made: Exported) -> None:
         table.add_row(f"codes equal, level {level}", f"{share:.2%}")
     table.add_row("largest error of a sample", f"{parity.max_error:.1e}")
     table.add_row("loudness of the sound (rms)", f"{parity.rms:.3f}")
-    Console().print(table)
+    show(f"{made.directory}: {size_text(made.size_bytes)}", table)

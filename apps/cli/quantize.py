@@ -163,17 +163,17 @@ def _as_dict(made: Made, difference: CodecDifference | None) -> dict[str, object
 
 
 def _print(made: Made, difference: CodecDifference | None) -> None:
-    from rich.console import Console
     from rich.table import Table
 
+    from apps.cli.tables import show
     from edge.store import size_text
 
     before, after = size_text(made.size_bytes_before), size_text(made.size_bytes)
-    table = Table(title=f"{made.directory}: {made.recipe}, {before} -> {after}")
+    table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column("")
-    table.add_column("found", justify="right")
+    table.add_column("", justify="right")
     for scheme, count in sorted(Counter(made.tensors.values()).items()):
-        table.add_row(f"weights as {scheme}", str(count))
+        table.add_row(f"tensors as {scheme}", str(count))
     if made.fell_back:
         table.add_row("of them not as first wished", str(len(made.fell_back)))
     if difference is not None:
@@ -181,4 +181,4 @@ def _print(made: Made, difference: CodecDifference | None) -> None:
             table.add_row(f"codes equal, level {level}", f"{share:.2%}")
         table.add_row("sound of equal codes, SNR", f"{difference.snr_db:.1f} dB")
         table.add_row("frames compared", str(difference.n_frames))
-    Console().print(table)
+    show(f"{made.directory}: {made.recipe}, {before} -> {after}", table)

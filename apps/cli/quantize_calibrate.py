@@ -93,16 +93,17 @@ def _say(out: Path, found: Calibration, as_json: bool, more: dict[str, Any]) -> 
     if as_json:
         click.echo(json.dumps({**facts, "weights": rows}))
         return
-    from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{out}: {len(rows)} weights over {len(found.speech)} clips")
-    for column in ("weight", "inputs", "rms", "half below", "99 % below", "largest"):
+    from apps.cli.tables import show
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("inputs", "rms", "half below", "99 % below", "largest", "weight"):
         table.add_column(column, justify="left" if column == "weight" else "right")
     for label, row in rows.items():
         sizes = (row["mean_square"] ** 0.5, row["size_p50"], row["size_p99"])
         largest = max(-row["min"], row["max"])
-        table.add_row(label, str(row["inputs"]), *(f"{x:.3g}" for x in (*sizes, largest)))
-    Console().print(table)
+        table.add_row(str(row["inputs"]), *(f"{x:.3g}" for x in (*sizes, largest)), label)
+    show(f"{out}: {len(rows)} weights over {len(found.speech)} clips", table)
     if more.get("clips_left_out"):
         click.echo(f"{more['clips_left_out']} clips left out: silent, clipped or the same sound")

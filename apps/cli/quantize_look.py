@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from quant.inspect import Facts
     from quant.planning import Forecast
 
+DEVICE_NAMES = (
+    "rpi4, rpi5, jetson-orin-nano, jetson-agx-orin, laptop-ddr5, apple-m2, rtx-3060 or rtx-4090"
+)
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMG]?)i?B?")
 _UNITS = {"": 1, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}
 
@@ -61,7 +64,7 @@ def inspect(artifact: Path, role: str | None, top: int, as_json: bool) -> None:
 )
 @click.option("--target-size", metavar="SIZE", help="Of the files, such as 90MB.")
 @click.option("--target-bpw", type=click.FloatRange(0.5, 32), help="Mean bits a weight.")
-@click.option("--device", metavar="NAME", help="A machine that is not here, such as rpi5.")
+@click.option("--device", metavar="NAME", help=f"A machine that is not here: {DEVICE_NAMES}.")
 @json_option
 def plan(
     artifact: Path,
@@ -92,11 +95,11 @@ def plan(
         found = forecasts(subject, target, recipes, on_progress=told)
     choice = best(found)
     if as_json:
-        rows = [_plain(asdict(one)) for one in found]
+        rows = [_plain(asdict(one) | {"fits": one.fits}) for one in found]
         chosen = choice.recipe if choice else None
         click.echo(json.dumps({"target": asdict(target), "choice": chosen, "recipes": rows}))
     else:
-        _print_plan(found, choice)
+        _print_plan(found, choice, device)
     return 0 if choice else 1
 
 
@@ -195,44 +198,42 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _print_facts(facts: list[Facts], top: int) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{len(facts)} weights, {sum(f.n_values for f in facts):,} numbers")
-    for column in ("weight", "shape", "stored", "numbers", "rms", "peak/rms", "zeros"):
+    from apps.cli.tables import show
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("numbers", "shape", "stored", "rms", "peak/rms", "zeros", "weight"):
         table.add_column(column, justify="left" if column == "weight" else "right")
     for one in sorted(facts, key=lambda f: -f.n_values)[:top]:
         table.add_row(
-            one.label,
+            f"{one.n_values:,}",
             "x".join(map(str, one.shape)),
             one.stored,
-            f"{one.n_values:,}",
             f"{one.rms:.4f}",
             f"{one.peak:.0f}{' !' if one.outliers else ''}",
             f"{one.zero:.0%}",
+            one.label,
         )
-    Console().print(table)
+    show(f"{len(facts)} weights, {sum(f.n_values for f in facts):,} numbers", table)
+    if top < len(facts):
+        click.echo(f"the {top} largest; all with --top {len(facts)}")
+    if any(one.outliers for one in facts):
+        from quant.inspect import OUTLIER
+
+        click.echo(f"! a value beyond {OUTLIER:g} times rms, which costs the others precision")
 
 
-def _print_plan(found: list[Forecast], choice: Forecast | None) -> None:
-    from rich.console import Console
+def _print_plan(found: list[Forecast], choice: Forecast | None, device: str | None) -> None:
     from rich.table import Table
 
+    from apps.cli.tables import show
     from edge.store import size_text
 
-    table = Table(title="dry run: nothing was written")
-    for column in (
-        "recipe",
-        "files",
-        "bits a weight",
-        "memory",
-        "a frame reads",
-        "takes",
-        "weights, dB",
-        "worst weight",
-        "",
-    ):
-        table.add_column(column, justify="left" if column == "recipe" else "right")
+    table = Table(box=None, pad_edge=False)
+    timed = ["takes"] if device else []
+    for column in ("recipe", "files", "bits/weight", "memory", "a frame reads", *timed, "SQNR", ""):
+        table.add_column(column, justify="left" if column in ("recipe", "") else "right")
     for one in found:
         table.add_row(
             one.recipe,
@@ -240,12 +241,17 @@ def _print_plan(found: list[Forecast], choice: Forecast | None) -> None:
             f"{one.bits_per_weight:.2f}",
             size_text(one.peak_ram_bytes),
             size_text(one.frame_bytes),
-            "" if one.frame_ms is None else f"{one.frame_ms:.0f} ms",
-            "exact" if math.isinf(one.mean_db) else f"{one.mean_db:.1f}",
-            "" if math.isinf(one.worst_db) else f"{one.worst} {one.worst_db:.1f}",
-            "<- take" if one is choice else "fits" if one.fits else "too large",
+            *([] if one.frame_ms is None else [f"{one.frame_ms:.1f} ms"]),
+            "exact" if math.isinf(one.mean_db) else f"{one.mean_db:.1f} dB",
+            "<- take" if one is choice else "fits" if one.fits else one.why,
         )
-    console = Console()
-    console.print(table)
+    show("dry run: nothing was written", table)
+    for one in found:
+        if math.isfinite(one.worst_db):
+            click.echo(f"{one.recipe}: largest error {one.worst_db:.1f} dB in {one.worst}")
+    if device:
+        from quant.planning import assumed
+
+        click.echo(assumed(device))
     if choice is None:
-        console.print("no recipe meets the target; `edge quantize search` may find a mix")
+        click.echo("no recipe meets the target; `edge quantize search` may find a mix")

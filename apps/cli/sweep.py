@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from apps.cli.options import json_option
+from apps.cli.quantize import role_option
 
 if TYPE_CHECKING:
     from apps.cli.stages import OnProgress
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 @click.command("sweep")
 @click.argument("artifact", type=click.Path(path_type=Path))
 @click.argument("recipes", nargs=-1, required=True, metavar="RECIPE...")
+@role_option
 @click.option("--speech", type=click.Path(path_type=Path), metavar="DIR", help="As for measure.")
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, metavar="DIR",
@@ -33,6 +35,11 @@ if TYPE_CHECKING:
 @click.option("--workers", type=click.IntRange(1), help="Processes; default: one a core.")
 @click.option("--without", default="", metavar="NAMES", help="Metrics to waive, as for measure.")
 @click.option("--gates", default="transparent", show_default=True, help="One table for all.")
+@click.option("--untrained", is_flag=True, help="Say that the weights were never trained.")
+@click.option(
+    "--codec", type=click.Path(path_type=Path), metavar="DIR",
+    help="Encodes the speech for a multistream model, as for measure.",
+)  # fmt: skip
 @json_option
 def sweep(artifact: Path, recipes: tuple[str, ...], as_json: bool, **given: Any) -> int:
     """Quantize ARTIFACT by each RECIPE and measure what comes out.
@@ -40,10 +47,16 @@ def sweep(artifact: Path, recipes: tuple[str, ...], as_json: bool, **given: Any)
     It can be interrupted and goes on with the next call, clip by clip. With --scheduler the clips
     are measured by the workers of a Dask cluster: models and clips travel by hash, and what a lost
     worker had in hand is done by another. Whoever reaches a cluster's ports can run code on it:
-    keep them on the loopback or in a network of your own. Exit code 1 where no recipe passes.
-    """
-    from apps.cli.stages import stages
+    keep them on the loopback or in a network of your own.
 
+    Exit code 0 where any recipe passes, 1 where all fail, 3 where for some there is too little
+    evidence to say.
+    """
+    from apps.cli.measure import EXIT_CODES
+    from apps.cli.stages import stages
+    from quant.measure.gates import load_margins
+
+    load_margins(given["gates"], None)  # refused before anything is made
     with stages() as told:
         rows = [_one(artifact, recipe, given, told) for recipe in recipes]
     if as_json:
@@ -55,7 +68,8 @@ def sweep(artifact: Path, recipes: tuple[str, ...], as_json: bool, **given: Any)
             figures = ", ".join(f"{k} {v:.4g}" for k, v in row["means"].items())
             size = size_text(row["size_bytes"])
             click.echo(f"{row['recipe']:<14}{size:>10}  {row['verdict']:<13}{figures}")
-    return 0 if any(row["verdict"] == "pass" for row in rows) else 1
+    codes = [EXIT_CODES[row["verdict"]] for row in rows]
+    return next((code for code in (0, 3) if code in codes), 1)
 
 
 def _one(artifact: Path, recipe: str, given: dict[str, Any], told: OnProgress) -> dict[str, Any]:
@@ -70,7 +84,7 @@ def _one(artifact: Path, recipe: str, given: dict[str, Any], told: OnProgress) -
     home = given["out"] / wanted.name
     model, report = home / "model", home / "report"
     home.mkdir(parents=True, exist_ok=True)
-    reference = open_subject(artifact)
+    reference = open_subject(artifact, role=given["role"])
     if not model.is_dir():
         quantize(reference, wanted, model, calibration=given["calibration"], on_progress=told)
     candidate = open_subject(model)
@@ -116,10 +130,11 @@ def _measure(
         margins=load_margins(given["gates"], None),
         options=Options(waived_metrics(given["without"])),
         n_workers=given["workers"] or available_cores(),
+        untrained=given["untrained"],
     )
     result, rows = measure_any(
         (reference, candidate), (reference.path, candidate.path), plan, speech=given["speech"],
-        limit=given["limit"], codec=None, on_progress=told,
+        limit=given["limit"], codec=given["codec"], on_progress=told,
     )  # fmt: skip
     with atomic_path(report) as folder:
         folder.mkdir()

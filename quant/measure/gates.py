@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from edge.errors import ConfigError
+from edge.errors import ConfigError, UsageError
 from edge.suggest import nearest
 from quant.measure.stats import Summary
 
@@ -116,8 +116,10 @@ STANDS_ON: Mapping[str, tuple[str, ...]] = {
 def load_margins(name: str, path: Path | None) -> Table:
     """A built-in table, with what a TOML file says in its place: [metric] limit, hard.
 
-    Raises ConfigError.
+    Raises UsageError for a table that there is not, ConfigError.
     """
+    if name not in TABLES:
+        raise UsageError(f"unknown gates {name!r}; known are {', '.join(TABLES)}")
     table = dict(TABLES[name])
     if path is None:
         return table
@@ -129,13 +131,17 @@ def load_margins(name: str, path: Path | None) -> Table:
         if metric not in table:
             near = nearest(metric, list(table))
             raise ConfigError(f"{path}: unknown metric {metric}; did you mean {near or 'pesq'}?")
-        if not isinstance(row, dict) or set(row) - {"limit", "hard"}:
+        if not isinstance(row, dict) or set(row) - {"limit", "hard"} or not _numbers(row):
             raise ConfigError(f"{path}: [{metric}] takes limit and hard, two numbers")
         was = table[metric]
         table[metric] = Margin(
             float(row.get("limit", was.limit)), float(row.get("hard", was.hard)), was.at_least
         )
     return table
+
+
+def _numbers(row: Mapping[str, object]) -> bool:
+    return all(type(value) in (int, float) for value in row.values())
 
 
 def judge(

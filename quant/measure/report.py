@@ -94,7 +94,8 @@ def markdown(result: Mapping[str, Any]) -> str:
         lines += [f"Files: {size_text(ref['size_bytes'])} -> {size_text(cand['size_bytes'])}.", ""]
     if "took" in result:
         took = result["took"]
-        lines += [f"Measured in {took['wall_s']:g} s by {took['processes']} processes.", ""]
+        by = "one process" if took["processes"] == 1 else f"{took['processes']} processes"
+        lines += [f"Measured in {took['wall_s']:g} s by {by}.", ""]
     for arm, cost in (result.get("cost") or {}).items():
         lines.append(f"- {arm}: " + ", ".join(f"{k} {v:.4g}" for k, v in cost.items()))
     lines += ["", "| gate | found | 90 % interval | margin | verdict |", "|---|---|---|---|---|"]

@@ -15,7 +15,10 @@ pytest.importorskip("onnx", reason="graphs are rewritten with it")
 from apps.cli.main import run
 from apps.cli.measure import measure
 from apps.cli.quantize import quantize
+from apps.cli.quantize_look import DEVICE_NAMES
 from apps.cli.sweep import sweep
+from quant.planning import DEVICES
+from quant.subject import open_subject
 from tests.export.mimi_models import tiny_artifact
 from tests.quant.test_measure import voice, write_clip
 
@@ -115,7 +118,7 @@ def test_a_sweep_goes_on_where_it_was(
     arguments += ["--without", SKIP, "--out", tmp_path / "all", "--workers", 1, "--json"]
     code, text, _ = call(capsys, *arguments)
     first = json.loads(text)["recipes"]
-    assert code == 1  # two clips show nothing
+    assert code == 3  # two clips show nothing
     assert first[0]["means"]["si_sdr_db"] > first[1]["means"]["si_sdr_db"]
     (tmp_path / "all" / "tiny" / "report" / "report.json").unlink()
     before = (tmp_path / "all" / "transparent" / "report" / "report.json").stat().st_mtime_ns
@@ -125,3 +128,26 @@ def test_a_sweep_goes_on_where_it_was(
     assert json.loads(text)["recipes"] == first
     after = (tmp_path / "all" / "transparent" / "report" / "report.json").stat().st_mtime_ns
     assert before == after
+    code, _, said = call(capsys, *arguments, "--gates", "nope")
+    assert code == 2
+    assert said.strip().splitlines()[-1].endswith("unknown gates 'nope'; known are "
+                                                  "transparent, compact")  # fmt: skip
+
+
+def test_nothing_is_cut_to_the_width_of_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    items = open_subject(tiny_artifact()).items
+    _, text, _ = call(capsys, "quantize", "inspect", tiny_artifact(), "--top", len(items))
+    last = {line.split()[-1] for line in text.splitlines()}
+    assert {item.label for item in items} <= last
+    for device in DEVICES:
+        assert device in DEVICE_NAMES
+        code, text, _ = call(capsys, "quantize", "plan", tiny_artifact(), "--device", device)
+        assert code == 0
+        assert len([line for line in text.splitlines() if " ms " in line and " MB " in line]) == 6
+        assert f"{DEVICES[device][0]:g} GB/s" in text
+    code, text, _ = call(capsys, "quantize", "plan", tiny_artifact(), "--target-size", "1kB")
+    assert code == 1
+    assert text.count("too large") == 6

@@ -130,6 +130,11 @@ def test_margins_are_ordered_and_can_be_changed(tmp_path: Path) -> None:
     path.write_text("[pesk]\nlimit = 3.9\n")
     with pytest.raises(ConfigError, match="unknown metric pesk; did you mean pesq"):
         load_margins("compact", path)
+    path.write_text('[pesq]\nlimit = "3.9"\n')
+    with pytest.raises(ConfigError, match="takes limit and hard, two numbers"):
+        load_margins("compact", path)
+    with pytest.raises(UsageError, match="unknown gates 'strict'"):
+        load_margins("strict", None)
 
 
 def write_clip(path: Path, pcm: np.ndarray) -> None:

@@ -94,6 +94,16 @@ def test_the_front_is_held_against_what_is_uniform_on_a_page_that_needs_nothing(
     assert "nan" not in picture
 
 
+def test_files_of_two_kinds_have_one_step_under_two_names() -> None:
+    main = [Option("q8_0", 80, 0.1), Option("q4_K", 40, 2.0)]
+    depth = [Option("float", 300, 0.0), Option("w8", 90, 0.2), Option("w4", 50, 3.0)]
+    weighed = Weighed({"main": main, "depth": depth}, {"main": "", "depth": ""})
+    alike = {one.precision: one for one in uniforms(weighed)}
+    assert list(alike) == ["q8_0/w8", "q4_K/w4"]
+    assert alike["q8_0/w8"].precisions == {"main": "q8_0", "depth": "w8"}
+    assert uniform_of(weighed, "w4") == uniform_of(weighed, "q4_K") == alike["q4_K/w4"]
+
+
 def test_bytes_are_taken_where_they_hurt_least() -> None:
     tender = [Option("float", 400, 0.0), Option("w8a16", 100, 9.0)]
     tough = [Option("float", 400, 0.0), Option("w8a16", 100, 0.1), Option("w4f", 50, 0.5)]
