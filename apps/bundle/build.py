@@ -84,8 +84,7 @@ def compressed_mb(folder: Path = FOLDER, whole: Path = ARCHIVE) -> float:
 def _compressor(path: Path) -> Iterator[IO[bytes]]:
     """A stream into an .xz file: the xz program on all cores, else Python's own on one.
 
-    Half of the bundle is weights, which no effort makes smaller: more than this preset costs
-    minutes and gains one part in fifty.
+    Much of the bundle is weights, which hardly become smaller: a higher preset costs minutes.
     """
     if (xz := shutil.which("xz")) is None:
         with lzma.open(path, "wb", preset=_PRESET) as stream:
