@@ -23,19 +23,24 @@ _KINDS: Mapping[str, str] = {
     "weights": "weights over their error",
     "tokens": "lead of the best entry over noise in the codec's choice of codes",
     "sound": "sound of the same codes over its change",
+    "kl": "one nat over the KL divergence of all that is drawn in a frame",
 }
 Place = Callable[[float, float], tuple[float, float]]
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """What a page shows. checked: both made whole and run; None where that was not done."""
+    """What a page shows. checked: both made whole and run; None where that was not done.
+
+    labels: what the figures cannot show.
+    """
 
     mixes: Mixes
     found: Found
     uniform: Sequence[Uniform]
     than: Uniform | None = None
     checked: Checked | None = None
+    labels: Sequence[str] = ()
 
 
 def better(mixes: Mixes, than: Uniform) -> tuple[Found, Found]:
@@ -53,11 +58,15 @@ def page(title: str, shown: Picture) -> str:
         '<!doctype html><html lang="en"><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width">'
         f"<title>{html.escape(title)}</title><style>{_STYLE}</style>"
-        f"<h1>{html.escape(title)}</h1>{svg(shown)}"
+        f"<h1>{html.escape(title)}</h1>{_labels(shown)}{svg(shown)}"
         f"<p>Upwards: {worse}in decibels{than}. {about}.</p>"
         "<p>Expected from each weight rounded alone; on other sound it is for "
         f"<code>edge measure</code> to say.</p>{_table(shown)}{_checked(shown)}</html>\n"
     )
+
+
+def _labels(shown: Picture) -> str:
+    return "".join(f"<p><b>{html.escape(label)}</b></p>" for label in shown.labels)
 
 
 def svg(shown: Picture) -> str:

@@ -63,6 +63,10 @@ class RoundedCodec:
         self._sound = self._decode({})
         self._energy = float(np.square(self._sound, dtype=np.float64).sum()) or 1.0
 
+    def kind_of(self, part: str) -> str:
+        """The kind of damage that rounding does in a graph."""
+        return KIND_OF[part]
+
     def damages(self, precisions: Mapping[str, str]) -> dict[str, float]:
         """What rounding does, by kind; precisions: label -> what it becomes, others stay float."""
         found = {}

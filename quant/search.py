@@ -1,15 +1,18 @@
 """How much each weight matters, and the best mix of precisions by that.
 
-Each weight is rounded alone and what that does is measured: in its own values or, for a codec, in
-its codes and its sound. The mix that follows is then made as a whole and measured the same way; if
-it does more than it may, it gets less to do. What it does on other sound `edge measure` says.
+Each weight is rounded alone and what that does is measured: in its own values, for a codec in its
+codes and its sound, for a multistream model in what it would draw next. The mix that follows is
+then made as a whole and measured the same way; if it does more than it may, it gets less to do.
+What it does on other sound `edge measure` says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,20 +21,22 @@ from edge.errors import UsageError
 from edge.frame import SAMPLE_RATE_HZ
 from edge.wav import read_mono
 from quant.measure.codec import in_frames
-from quant.measure.speech import Speech
+from quant.measure.speech import Speech, Utterance
+from quant.measure.streams import conversations, encoded, find_codec
 from quant.mixes import Found, Mixes, Option, Uniform, Weighed, uniforms
 from quant.onnx_weights import fits, size_bytes
 from quant.planning import expected
 from quant.resolve import Choice
-from quant.rounded_codec import KIND_OF, RoundedCodec
 from quant.subject import Item, Subject
 from quant.values import Values
 from runtime.backends.ggml import Ggml
 from runtime.models.mimi_probe import probe_sound
+from runtime.models.multistream.spec import MoshiSpec
 
 Float32 = NDArray[np.float32]
+Int64 = NDArray[np.int64]
 Progress = Callable[[str, int, int], None]
-By = Literal["weights", "sound"]
+By = Literal["weights", "sound", "kl"]
 
 # Most precise first.
 _MATRIX = ("float", "f16", "w8f", "w8a16", "w4f")
@@ -42,13 +47,28 @@ _GGUF = ("q8_0", "q6_K", "q5_K", "q4_K", "q3_K")
 _MOST_ROUNDS = 8
 _PROBE_FRAMES, _CLIP_FRAMES = 48, 12
 MOST_CLIPS = 12
+MOST_TALKS = 4
 WEIGHTS = "weights"
-YARDSTICK = "w8a16"  # what a codec's codes and sound are held against where nothing else is named
+# What a model that is run is held against where nothing else is named.
+YARDSTICK: Mapping[By, str] = {"sound": "w8a16", "kl": "q8_0"}
+
+
+class Rounded(Protocol):
+    """A model that is run with any weights rounded; precisions: label -> what it becomes."""
+
+    def kind_of(self, part: str) -> str:
+        """The kind of damage that rounding does in a part."""
+
+    def damages(self, precisions: Mapping[str, str]) -> dict[str, float]:
+        """What rounding does, by kind."""
+
+    def file_bytes(self, precisions: Mapping[str, str]) -> int:
+        """Bytes of the files that come out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A mix and a uniform file, both made whole and run. file_bytes: of the graphs as written."""
+    """A mix and a uniform file, both made whole and run. file_bytes: as written."""
 
     damages: Mapping[str, float]
     file_bytes: int
@@ -76,27 +96,48 @@ def sound_of(speech: Speech | None) -> Float32:
     return found
 
 
+def talks_of(subject: Subject, speech: Speech | None, codec: Path | None) -> list[Int64]:
+    """What users say to a multistream model, int64 (frames, n_user) each; random without speech.
+
+    codec: encodes the speech; by default the one in the model's folder or beside it. Raises
+    UsageError.
+    """
+    assert subject.manifest is not None
+    spec = MoshiSpec.from_table(subject.manifest.config)
+    n_user = spec.layout.n_user
+    with tempfile.TemporaryDirectory(prefix="edge-talks-") as scratch:
+        folder = Path(scratch)
+        if speech is None:
+            said: Sequence[Utterance] = conversations(folder, n_user, spec.card, n=MOST_TALKS)
+        else:
+            found = find_codec(subject.path, codec)
+            if found is None:
+                raise UsageError(f"{subject.path} has no codec for the speech: --codec DIR")
+            said = encoded(speech, found, n_user, folder)
+        return [np.load(one.path, allow_pickle=False) for one in said]
+
+
 def weigh(
-    subject: Subject, codec: RoundedCodec | None = None, *,
+    subject: Subject, model: Rounded | None = None, *,
     on_progress: Progress = lambda *_: None,
 ) -> Weighed:  # fmt: skip
     """Size and damage of every precision that every weight can take.
 
-    codec: the model itself, to measure in codes and sound instead of in values.
+    model: itself in memory, to measure in what it does instead of in values.
     """
     values = Values(subject)
     ggml = Ggml() if any(item.part.engine == "gguf" for item in subject.items) else None
     found, kinds = {}, {}
     for done, item in enumerate(subject.items):
         on_progress("measuring sensitivity", done, len(subject.items))
-        kinds[item.label] = KIND_OF[item.part.name] if codec else WEIGHTS
+        kinds[item.label] = model.kind_of(item.part.name) if model else WEIGHTS
         options = []
         for precision in _known(item, ggml):
             n_bytes = _bytes(item, precision, ggml)
             if precision == "float":
                 damage = 0.0
-            elif codec is not None:
-                damage = codec.damages({item.label: precision})[kinds[item.label]]
+            elif model is not None:
+                damage = model.damages({item.label: precision})[kinds[item.label]]
             else:
                 signal, noise = expected(Choice(item, precision, n_bytes), values)
                 damage = noise / signal if signal else 0.0
@@ -115,22 +156,23 @@ def uniform_of(weighed: Weighed, precision: str) -> Uniform:
 
 
 def as_good_as(
-    weighed: Weighed, than: Uniform, codec: RoundedCodec | None, *,
+    weighed: Weighed, than: Uniform, model: Rounded | None, *,
     on_progress: Progress = lambda *_: None,
 ) -> tuple[Found, Checked | None]:  # fmt: skip
     """The smallest mix that does no more damage of any kind than a uniform file.
 
-    With a codec both are made whole and run, until it is so. Raises UsageError where none is.
+    With the model itself both are made whole and run, until it is so. Raises UsageError where none
+    is.
     """
     mixes = Mixes(weighed, than.damages)
-    if codec is None:
+    if model is None:
         return mixes.within(than.damages), None
     budgets = dict(than.damages)
-    uniform = _made_whole(than.precisions, codec)
+    uniform = _made_whole(than.precisions, model)
     for done in range(_MOST_ROUNDS):
         on_progress("running mixes", done, _MOST_ROUNDS)
         found = mixes.within(budgets)
-        checked = Checked(*_made_whole(found.precisions, codec), *uniform)
+        checked = Checked(*_made_whole(found.precisions, model), *uniform)
         over = {k: checked.damages[k] / most for k, most in checked.uniform_damages.items()}
         if checked.beaten:
             on_progress("running mixes", _MOST_ROUNDS, _MOST_ROUNDS)
@@ -144,16 +186,14 @@ def as_good_as(
     )
 
 
-def check(found: Found, than: Uniform, codec: RoundedCodec) -> Checked:
+def check(found: Found, than: Uniform, model: Rounded) -> Checked:
     """Run a mix and a uniform file."""
-    return Checked(*_made_whole(found.precisions, codec), *_made_whole(than.precisions, codec))
+    return Checked(*_made_whole(found.precisions, model), *_made_whole(than.precisions, model))
 
 
-def _made_whole(
-    precisions: Mapping[str, str], codec: RoundedCodec
-) -> tuple[Mapping[str, float], int]:
-    """Damages by kind and bytes of both graphs."""
-    return codec.damages(precisions), codec.file_bytes(precisions)
+def _made_whole(precisions: Mapping[str, str], model: Rounded) -> tuple[Mapping[str, float], int]:
+    """Damages by kind and bytes of the files."""
+    return model.damages(precisions), model.file_bytes(precisions)
 
 
 def _known(item: Item, ggml: Ggml | None) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import re
 from pathlib import Path
@@ -19,12 +20,15 @@ from quant.mimi_compare import compare_codecs
 from quant.mixes import Mixes, Option, Weighed, as_recipe, uniforms
 from quant.recipe import load_recipe, parse_recipe
 from quant.rounded_codec import SOUND, TOKENS, RoundedCodec
+from quant.rounded_streams import KL, RoundedStreams
 from quant.run import calibration_speech, quantize
-from quant.search import as_good_as, sound_of, uniform_of, weigh
+from quant.search import as_good_as, sound_of, talks_of, uniform_of, weigh
 from quant.subject import open_subject
+from quant.values import Values
 from runtime.models.mimi import MimiCodec
 from runtime.models.mimi_probe import probe_sound
 from tests.export.mimi_models import tiny_artifact
+from tests.moshi_models import CONFIGS, export_model, random_weights
 
 
 def made_up(n: int, seed: int) -> Weighed:
@@ -141,6 +145,29 @@ def test_a_mix_beats_the_uniform_file_in_codes_and_in_sound(tmp_path: Path) -> N
     reference, frames = MimiCodec(tiny_artifact()), probe_sound(24, seed=3)
     same = compare_codecs(reference, MimiCodec(tmp_path / "mix"), frames)
     assert -10 * np.log10(heard[0][SOUND]) == pytest.approx(same.snr_db, abs=0.5)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("llama_cpp") is None, reason="needs llama-cpp-python")
+def test_a_mix_beats_the_uniform_file_in_what_a_model_would_draw(tmp_path: Path) -> None:
+    config = CONFIGS["moshi"] | {"dim": 256, "hidden_scale": 1.5, "num_layers": 1, "dep_q": 2,
+                                 "depformer_num_layers": 1}  # fmt: skip
+    subject = open_subject(export_model(tmp_path, config, random_weights(config, 1)))
+    streams = RoundedStreams(subject, [talk[:6] for talk in talks_of(subject, None, None)[:2]])
+    some = next(item.label for item in subject.items if item.label.endswith("ffn_down.weight"))
+    damage = {to: streams.damages({some: to})[KL] for to in ("float", "q8_0", "q4_K", "q3_K")}
+    assert damage["float"] == 0
+    assert 0 < damage["q8_0"] < damage["q4_K"] < damage["q3_K"]
+    weighed = weigh(subject, streams)
+    assert weighed.every_kind == (KL,)
+    found, checked = as_good_as(weighed, uniform_of(weighed, "q4_K"), streams)
+    assert checked is not None
+    assert checked.beaten
+    assert len(set(found.precisions.values())) > 1
+    (tmp_path / "mix.toml").write_text(as_recipe(found, "moshi", "mix", {}))
+    made = quantize(subject, load_recipe(str(tmp_path / "mix.toml")), tmp_path / "mix")
+    became = {one.label: Values(open_subject(made.directory)).stored(one) for one in subject.items
+              if one.tensor}  # fmt: skip
+    assert became == {label: found.precisions[label] for label in became}
 
 
 def test_a_search_stands_at_the_codes_of_the_codec() -> None:
