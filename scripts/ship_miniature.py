@@ -18,6 +18,7 @@ from typing import Any
 import click
 
 from edge.hashing import sha256_of
+from export.mini import intents
 from export.mini.checkpoints import RunState, run_state
 from export.mini.workshop import Workshop, open_workshop
 
@@ -49,7 +50,9 @@ timer; it only says so. "Stop" over a long reply is meant to silence it.
 ## How good it is
 
 Printed by `edge mini eval`; phrasings, voices and noises were held out of training. Every question
-was written in a first list and a longer, later one; of each a fifth is held out.
+was written in a first list and a longer, later one; of each a fifth is held out. Further phrasings
+are only trained on, {practised} of every question; none says a held-out one, or holds one unless
+most of the trained ones did already (as they hold "two plus two").
 
 | figure | measured | wanted |
 |---|---|---|
@@ -62,11 +65,11 @@ _MADE = """## How it was made
   k-means; then {decoder_steps} steps of the decoder alone on the assistant's voice, the later ones
   with the envelopes of bands compared as well.
 - Multistream model: 11.3 M parameters, 3 temporal layers of width 256 and one depth layer of width
-  256; {before} steps on the first list of phrasings, then {model_steps} on both, of 4
-  conversations of 12.8 s.
+  256; {before} steps on the first list of phrasings, then {model_steps} on both, the later ones on
+  those for training only as well, of 4 conversations of 12.8 s.
 - Hardware: {hardware}.
 - `edge mini data`, `edge mini codec`, `edge mini codec --finish 600`, `edge mini codec --decoder`,
-  `edge mini codec --decoder --finish 300`, `edge mini lm`, `edge mini lm --finish 300`,
+  `edge mini codec --decoder --finish 300`, `edge mini lm`, `edge mini lm --finish 500`,
   `edge mini package` with the configs in `export/mini/configs` (the model's stages with
   `--stage core`), then `scripts/ship_miniature.py`; the same commands go on from the checkpoints in
   the cache folder. `edge mini lm --from RUN TOKENIZER` starts from an earlier run, as this one did;
@@ -204,7 +207,7 @@ def card_of(report: dict[str, Any]) -> str:
         before=runs["model"]["before"], model_steps=runs["model"]["steps"],
         hardware=runs["model"]["hardware"],
     )  # fmt: skip
-    top = _TOP.format(heard=heard)
+    top = _TOP.format(heard=heard, practised=intents.PRACTISED)
     return top + table + "\n" + after_table(report) + limits + made + proofs_text(report) + _TRIED
 
 
