@@ -11,6 +11,7 @@ import re
 import subprocess
 import sysconfig
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,9 @@ def run_peer(
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
-        process.stdin.write(json.dumps({**_job(config, store, items), "window": window}))
-        process.stdin.close()
+        with suppress(BrokenPipeError):  # one that has ended already says why, below
+            process.stdin.write(json.dumps({**_job(config, store, items), "window": window}))
+            process.stdin.close()
         rows = []
         for item, line in zip(items, process.stdout, strict=False):
             rows.append(_row(item, json.loads(line)))
