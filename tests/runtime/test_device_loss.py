@@ -169,7 +169,7 @@ def test_a_card_lost_and_opened_fifty_times_leaves_nothing_behind() -> None:
         # What the fake keeps for other tests would hold on to every link.
         card.streams[:] = card.clock.streams[:] = card.streams[-1:]
     run(port, 2)
-    assert _held() == before
+    assert _held() <= before  # what other tests have left may go meanwhile
     assert before["Link"] == 1
 
 
@@ -177,7 +177,9 @@ def _held() -> Counter[str]:
     """Live objects of a link, by type, and open descriptors where they can be counted."""
     gc.collect()
     kinds = (Link, InputSide, OutputSide, SampleRing, Exchange, threading.Thread)
-    counts = Counter(type(each).__name__ for each in gc.get_objects() if isinstance(each, kinds))
+    counts = Counter(
+        type(each).__name__ for each in gc.get_objects() if issubclass(type(each), kinds)
+    )
     if (folder := Path("/proc/self/fd")).exists():
         counts["descriptors"] = len(list(folder.iterdir()))
     return counts
