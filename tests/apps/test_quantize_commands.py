@@ -66,7 +66,10 @@ def test_look_plan_make_verify_search(tmp_path: Path, capsys: pytest.CaptureFixt
     for wrong, why in (
         ([], "say how small with --target-size SIZE, or how good with --than PRECISION"),
         (["--than", "w9"], "no weight here can become 'w9'"),
-        (["--than", "f16", "--speech", tmp_path], "--speech is heard with --by sound or --by kl only"),
+        (
+            ["--than", "f16", "--speech", tmp_path],
+            "--speech is heard with --by sound or --by kl only",
+        ),
     ):
         code, _, said = call(capsys, "quantize", "search", model, *wrong, "--out", recipe)
         assert code == 2
