@@ -232,9 +232,14 @@ def as_recipe(found: Found, section: str, name: str, speech: Mapping[str, str]) 
     if speech:
         clips = ", ".join(json.dumps(f"{sha256} {clip}") for sha256, clip in sorted(speech.items()))
         lines.append(f"speech = [{clips}]")
-    by_precision: dict[str, list[str]] = {}
-    for label, precision in found.precisions.items():
-        by_precision.setdefault(precision, []).append(re.escape(label))
-    for precision, labels in by_precision.items():
-        lines += ["", f"[[{section}]]", f"match = '{'|'.join(labels)}'", f'to = "{precision}"']
+    for precision, pattern in patterns(found.precisions).items():
+        lines += ["", f"[[{section}]]", f"match = '{pattern}'", f'to = "{precision}"']
     return "\n".join(lines) + "\n"
+
+
+def patterns(precisions: Mapping[str, str]) -> dict[str, str]:
+    """For each precision a regular expression of the labels that become it."""
+    labels: dict[str, list[str]] = {}
+    for label, precision in precisions.items():
+        labels.setdefault(precision, []).append(re.escape(label))
+    return {precision: "|".join(found) for precision, found in labels.items()}

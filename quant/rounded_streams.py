@@ -7,7 +7,6 @@ to that of the whole frame.
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quant.measure.streams import follow, kl
+from quant.mixes import patterns
 from quant.recipe import Recipe, Rule
 from quant.run import quantize
 from quant.subject import Subject
@@ -67,11 +67,8 @@ class RoundedStreams:
 
     @contextmanager
     def _rounded(self, precisions: Mapping[str, str]) -> Iterator[Path]:
-        by_precision: dict[str, list[str]] = {}
-        for label, precision in precisions.items():
-            if precision != "float":
-                by_precision.setdefault(precision, []).append(re.escape(label))
-        rules = tuple(Rule("|".join(labels), to) for to, labels in by_precision.items())
+        wanted = patterns({label: to for label, to in precisions.items() if to != "float"})
+        rules = tuple(Rule(pattern, to) for to, pattern in wanted.items())
         # By this name the attention cache stays as it is, and weights are all that differs.
         recipe = Recipe("float", "", 0, "compact", {self._subject.section: rules}, "0" * 64)
         with tempfile.TemporaryDirectory(prefix="edge-rounded-") as scratch:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from apps.bundle.contents import gpl_binaries, gpl_packages, licence_files
+from edge.atomic import atomic_path
 from edge.errors import EdgeError
 from runtime.cores import available_cores
 
@@ -68,15 +69,17 @@ def compressed_mb(folder: Path = FOLDER, whole: Path = ARCHIVE) -> float:
     """Write the archive, saying how far it is, and give its size; it is whole or not there."""
     paths = sorted(folder.rglob("*"))
     n_bytes, done, tenths = sum(map(_size, paths)), 0, 0
-    part = whole.with_suffix(".part")
-    with _compressor(part) as stream, tarfile.open(fileobj=stream, mode="w|") as archive:
+    with (
+        atomic_path(whole) as part,
+        _compressor(part) as stream,
+        tarfile.open(fileobj=stream, mode="w|") as archive,
+    ):
         for path in paths:
             archive.add(path, f"edgevoice/{path.relative_to(folder)}", recursive=False)
             done += _size(path)
             if done * 10 // n_bytes > tenths:
                 tenths = done * 10 // n_bytes
                 _say(f"compressed {tenths * 10} %")
-    part.replace(whole)
     return whole.stat().st_size / 1e6
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from apps.cli.lazy import Lazy
-from apps.cli.options import json_option
+from apps.cli.options import json_option, untrained_option
 from apps.cli.quantize import RunByDefault
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def measure() -> None:
     "--without", default="", metavar="NAMES",
     help="Waive metrics, and say so: pesq,estoi,visqol,dnsmos,plcmos,speaker,words.",
 )  # fmt: skip
-@click.option("--untrained", is_flag=True, help="Say that the weights were never trained.")
+@untrained_option
 @click.option("--timed/--not-timed", default=True, help="Time and memory of both.")
 @click.option(
     "--with", "others", type=click.Path(path_type=Path), multiple=True, metavar="REPORT",

@@ -10,6 +10,10 @@ json_option = click.option(
     "--json", "as_json", is_flag=True, help="One JSON object on standard output."
 )
 
+untrained_option = click.option(
+    "--untrained", is_flag=True, help="Say that the weights were never trained."
+)
+
 privacy_option = click.option(
     "--privacy",
     type=click.Choice(["sealed", "loopback", "off"]),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from apps.cli.options import json_option
+from apps.cli.options import json_option, untrained_option
 from apps.cli.quantize import artifact_argument, role_option
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     "--codec", type=click.Path(path_type=Path), metavar="DIR",
     help="With --by kl: encodes the speech; default: the one in ARTIFACT's folder or beside it.",
 )  # fmt: skip
-@click.option("--untrained", is_flag=True, help="Say that the weights were never trained.")
+@untrained_option
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, metavar="FILE", help="The recipe."
 )
@@ -148,9 +148,11 @@ def _run_by(
 
 def _labels(given: dict[str, Any], speech: Speech | None) -> list[str]:
     """What the figures cannot show."""
-    said = ["untrained weights: no claim about sound"] if given["untrained"] else []
+    from quant.measure.speech import SYNTHETIC, UNTRAINED
+
+    said = [UNTRAINED] if given["untrained"] else []
     if speech and speech.synthetic:
-        said.append("synthetic speech: no absolute claim about quality")
+        said.append(SYNTHETIC)
     if given["by"] == "kl" and speech is None:
         said.append("the user's codes are random: they are no speech")
     return said

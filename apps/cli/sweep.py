@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from apps.cli.options import json_option
+from apps.cli.options import json_option, untrained_option
 from apps.cli.quantize import role_option
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @click.option("--workers", type=click.IntRange(1), help="Processes; default: one a core.")
 @click.option("--without", default="", metavar="NAMES", help="Metrics to waive, as for measure.")
 @click.option("--gates", default="transparent", show_default=True, help="One table for all.")
-@click.option("--untrained", is_flag=True, help="Say that the weights were never trained.")
+@untrained_option
 @click.option(
     "--codec", type=click.Path(path_type=Path), metavar="DIR",
     help="Encodes the speech for a multistream model, as for measure.",

@@ -32,12 +32,12 @@ def candidates(key: str, kinds: Sequence[str], asks: Sequence[str]) -> Iterator[
 
     kinds: of the intent, beside the table of its own name. asks: its first phrasings, which are
     framed where it has no table: questions as questions, the others as they are. What a table
-    leaves open ({a}, {n} and so on) is open here too.
+    leaves open ({a}, {n} and so on) is open here too; their first letters are as they come.
     """
     held = [tables()[name] for name in (key, *kinds) if name in tables()]
     held = held or [{"question": _cores(asks, "?"), "any": _cores(asks, ".")}]
-    yield from map(_sentence, _drawn(key, {text for t in held for text in t.get("plain", ())}))
-    yield from map(_sentence, _drawn(key, {text for t in held for text in _framed(t)}))
+    yield from _drawn(key, {text for t in held for text in t.get("plain", ())})
+    yield from _drawn(key, {text for t in held for text in _framed(t)})
 
 
 def _drawn(key: str, texts: Iterable[str]) -> list[str]:
@@ -60,7 +60,3 @@ def _framed(table: Table) -> Iterable[str]:
 def _lowered(text: str) -> str:
     """Without its first capital, where that is not the word I."""
     return text if text.startswith(("I ", "I'm ")) else text[0].lower() + text[1:]
-
-
-def _sentence(text: str) -> str:
-    return text[0].upper() + text[1:]

@@ -22,7 +22,7 @@ from quant.measure.ears import Options
 from quant.measure.folders import make_folder_handler
 from quant.measure.gates import Table, overall, reasons
 from quant.measure.rows import Row
-from quant.measure.speech import Speech, Utterance
+from quant.measure.speech import SYNTHETIC, UNTRAINED, Speech, Utterance
 from quant.measure.weights import weight_errors
 from quant.measure.workers import Handler, Work, work
 from quant.recipe import Recipe, Rule
@@ -237,9 +237,9 @@ def labels(rows: Sequence[Row], speech: Speech, plan: Plan) -> list[str]:
     found = [row.facts["reference.estoi_original"] for row in rows
              if "reference.estoi_original" in row.facts]  # fmt: skip
     if plan.untrained or (found and float(np.nanmean(found)) < _SPEECH_LIKE):
-        said.append("untrained weights: no claim about sound")
+        said.append(UNTRAINED)
     if speech.synthetic:
-        said.append("synthetic speech: no absolute claim about quality")
+        said.append(SYNTHETIC)
     return said
 
 

@@ -14,6 +14,10 @@ from edge.hashing import sha256_of
 _ENDINGS = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 _NEEDED = ("file", "speaker")
 
+# What must stand above figures of such weights, of such speech.
+UNTRAINED = "untrained weights: no claim about sound"
+SYNTHETIC = "synthetic speech: no absolute claim about quality"
+
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
